@@ -1,0 +1,119 @@
+"""The command `discern`: finds the command's module, runs it, and turns errors into one sentence and an exit code.
+
+Exit codes: 0 done, 1 a bug or a failed training, 2 the request makes no sense, 3 the data are refused, 130 Ctrl-C.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import sys
+from collections.abc import Sequence
+
+import click
+
+from discern.errors import DiscernError
+
+# name -> what it does; the module discern.cli.<name> holds a click command called `command`.
+COMMANDS = {
+    "demo": "The whole job on built-in data, in a few minutes.",
+    "audit": "Find what is wrong with a folder of images.",
+    "train": "Train and judge a model on your photos.",
+    "evaluate": "Score a run, on its own test split or on other photos.",
+    "compare": "Compare runs with intervals and paired tests.",
+    "explain": "Draw heat maps: where a model looks.",
+    "report": "Write one self-contained page about runs.",
+    "predict": "Classify images with a run.",
+    "runs": "List runs.",
+    "models": "List networks, or describe one.",
+    "recipes": "List training recipes, or print one.",
+    "parts": "Render the built-in industrial parts images.",
+    "doctor": "Say what this machine has and does fastest.",
+}
+
+
+class Commands(click.Group):
+    """A group that imports a command's module only when that command runs: help stays fast."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Names in the order of the job."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        """The command, imported now."""
+        if name not in COMMANDS:
+            return None
+        command: click.Command = importlib.import_module(f"discern.cli.{name}").command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The list of commands, from the table above."""
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """As click does, with the nearest right name for a wrong one."""
+        if args and args[0] not in COMMANDS and not args[0].startswith("-"):
+            from discern.errors import UnknownName
+
+            raise UnknownName("command", args[0], COMMANDS)
+        return super().resolve_command(ctx, args)
+
+
+@click.group(
+    cls=Commands,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="Every command takes --json (one object on standard output), --debug (a traceback for bugs) and --help.",
+)
+@click.version_option(package_name="discern-vision", prog_name="discern")
+def cli() -> None:
+    """From labelled images to the best classifier you can defend.
+
+    \b
+    discern train photos/                 one sub-folder per class
+    discern compare runs/*                which one to trust
+    discern predict runs/cnn-basic-1 new/*.jpg
+    """
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line and leave with its exit code."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    # Threads that wait by spinning stop each other when the machine is busy: measured 20 x slower training beside
+    # one other process (docs/decisions.md). Must be set before torch loads its thread pool.
+    os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+    debug = "--debug" in words
+    words = [word for word in words if word != "--debug"]
+    try:
+        cli.main(args=words, prog_name="discern", standalone_mode=False)
+        code = 0
+    except click.exceptions.Exit as exit_:
+        code = exit_.exit_code
+    except (click.ClickException, DiscernError) as error:
+        if debug:
+            raise
+        code = _refuse(error, words)
+    except (KeyboardInterrupt, click.Abort):
+        click.echo("\nStopped. Nothing is lost: `discern train --resume RUN` goes on with a training.", err=True)
+        code = 130
+    except BrokenPipeError:  # the reader, such as `head`, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 0
+    except Exception as error:
+        if debug:
+            raise
+        code = _refuse(DiscernError(f"A bug in Discern: {type(error).__name__}: {error}; --debug shows where."), words)
+    sys.exit(code)
+
+
+def _refuse(error: click.ClickException | DiscernError, words: list[str]) -> int:
+    """Say the error in one sentence; the exit code that belongs to it."""
+    sentence = error.format_message() if isinstance(error, click.ClickException) else str(error)
+    if "--json" in words:
+        record = {"error": sentence, "kind": type(error).__name__, "exit_code": error.exit_code}
+        click.echo(json.dumps(record, ensure_ascii=False))
+    click.echo(f"Error: {sentence}", err=True)
+    return error.exit_code

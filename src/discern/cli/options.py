@@ -1,0 +1,51 @@
+"""Options that several commands share, and how results leave: words for people or one JSON object."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import click
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object on standard output.")
+
+runs_option = click.option(
+    "--runs",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=lambda: Path(os.environ.get("DISCERN_RUNS", "runs")),
+    show_default="runs, or $DISCERN_RUNS",
+    help="Folder that holds the runs.",
+)
+
+test_option = click.option("--test", type=click.Path(path_type=Path), help="Separate folder of test images.")
+val_option = click.option("--val", type=click.Path(path_type=Path), help="Separate folder of validation images.")
+
+
+def answer(value: Any) -> None:
+    """Print the one JSON object of a command."""
+    click.echo(json.dumps(value, ensure_ascii=False))
+
+
+def parse_setting(text: str) -> tuple[str, Any]:
+    """`key=value` from --set, the value read as YAML; `augment.flip=0` reaches inside."""
+    import yaml
+
+    key, equals, value = text.partition("=")
+    if not equals or not key:
+        raise click.BadParameter(f"'{text}' is not KEY=VALUE, such as batch_size=64.", param_hint="--set")
+    return key.strip(), yaml.safe_load(value)
+
+
+def settings(texts: tuple[str, ...]) -> dict[str, Any]:
+    """All --set options as changes of a recipe."""
+    changes: dict[str, Any] = {}
+    for text in texts:
+        key, value = parse_setting(text)
+        outer, dot, inner = key.partition(".")
+        if dot:
+            changes.setdefault(outer, {})[inner] = value
+        else:
+            changes[key] = value
+    return changes

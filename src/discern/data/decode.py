@@ -1,0 +1,205 @@
+"""The one decoder: bytes of any image file to a uint8 RGB square of the size a model takes.
+
+JPEG goes through libjpeg-turbo's scaled decoding (only as many DCT coefficients as the target needs),
+everything else through Pillow, whose warnings about odd files are not passed on. Orientation from EXIF is
+applied, alpha is laid on white, grey, palette and CMYK become RGB, 16-bit is scaled to 8.
+"""
+
+from __future__ import annotations
+
+import io
+import warnings
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import cv2
+import numpy as np
+import simplejpeg
+from jaxtyping import UInt8
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from discern.errors import UnreadableImage
+
+Fit = Literal["pad", "squash", "crop"]
+"""How a picture becomes a square: 'pad' keeps all of it and its shape (letterbox, black borders), 'squash'
+keeps all of it and stretches, 'crop' keeps its shape and the centre."""
+FITS: tuple[str, ...] = get_args(Fit)
+
+Rgb = UInt8[np.ndarray, "height width 3"]
+Square = UInt8[np.ndarray, "size size 3"]
+
+MAX_PIXELS = 178_956_970
+"""Larger pictures are refused unread: Pillow's own limit against decompression bombs, here for JPEG too."""
+
+_EXIF_ORIENTATION = 0x0112
+
+
+@dataclass(frozen=True, kw_only=True)
+class Decoded:
+    """A decoded picture with what its file said about itself."""
+
+    image: Square
+    """uint8 RGB, fitted to the asked size."""
+    width: int
+    """Pixels, as displayed (after EXIF orientation)."""
+    height: int
+    """Pixels, as displayed."""
+    format: str
+    """What the bytes are, whatever the file is called: 'JPEG', 'PNG', 'GIF', ..."""
+    mode: str
+    """Pillow's name of the colour mode in the file: 'RGB', 'L', 'CMYK', 'P', 'I;16', ..."""
+
+
+def decode(data: bytes, *, size: int, fit: Fit) -> Decoded:
+    """Decode `data` and fit it to `size` x `size` pixels.
+
+    Raises UnreadableImage, whose message is the reason alone ('it is empty', 'it is cut off', ...).
+    """
+    if not data:
+        raise UnreadableImage("it is empty (0 bytes)")
+    if data[:3] == b"\xff\xd8\xff":
+        decoded = _decode_jpeg(data, size, fit)
+        if decoded is not None:
+            return decoded
+    return _decode_other(data, size, fit)
+
+
+def fitted_shape(width: int, height: int, size: int, fit: Fit) -> tuple[int, int]:
+    """Width and height after resizing and before padding or cropping to `size` x `size`."""
+    if fit == "squash":
+        return size, size
+    scale = size / (max(width, height) if fit == "pad" else min(width, height))
+    return max(1, round(width * scale)), max(1, round(height * scale))
+
+
+def fit_square(image: Rgb, *, size: int, fit: Fit) -> Square:
+    """Resize and pad, squash or crop an RGB picture to `size` x `size`."""
+    if fit == "crop":  # before resizing: the rest of a long strip would cost memory without bound
+        image = _centre(image)
+    height, width = image.shape[:2]
+    new_width, new_height = fitted_shape(width, height, size, fit)
+    if (new_width, new_height) != (width, height):
+        shrinks = new_width <= width and new_height <= height
+        # Area averaging does not alias when shrinking; it would give blocks when enlarging.
+        method = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+        image = cv2.resize(image, (new_width, new_height), interpolation=method)
+    if (new_width, new_height) != (size, size):
+        square = np.zeros((size, size, 3), np.uint8)
+        top, left = (size - new_height) // 2, (size - new_width) // 2
+        square[top : top + new_height, left : left + new_width] = image
+        return square
+    return np.ascontiguousarray(image)
+
+
+def _centre(image: Rgb) -> Rgb:
+    """The largest square in the middle."""
+    height, width = image.shape[:2]
+    side = min(height, width)
+    top, left = (height - side) // 2, (width - side) // 2
+    return image[top : top + side, left : left + side]
+
+
+def _decode_jpeg(data: bytes, size: int, fit: Fit) -> Decoded | None:
+    """The fast path; None when libjpeg-turbo will not have the file, so that Pillow decides."""
+    try:
+        height, width, colorspace, _ = simplejpeg.decode_jpeg_header(data)
+    except ValueError:
+        return None
+    if colorspace in ("CMYK", "YCCK"):
+        return None  # Adobe's inverted CMYK is Pillow's business
+    _refuse_bomb(width, height)
+    orientation = _jpeg_orientation(data)
+    turned = orientation >= 5  # the orientations that swap width and height
+    shown = (height, width) if turned else (width, height)
+    target = fitted_shape(*shown, size, fit)
+    min_width, min_height = target[::-1] if turned else target
+    try:
+        image = simplejpeg.decode_jpeg(
+            data, colorspace="RGB", min_width=min(min_width, width), min_height=min(min_height, height)
+        )
+    except ValueError:
+        return None
+    return Decoded(
+        image=fit_square(_upright(image, orientation), size=size, fit=fit),
+        width=shown[0],
+        height=shown[1],
+        format="JPEG",
+        mode="L" if colorspace == "Gray" else "RGB",
+    )
+
+
+def _decode_other(data: bytes, size: int, fit: Fit) -> Decoded:
+    try:
+        with warnings.catch_warnings(action="ignore"), Image.open(io.BytesIO(data)) as picture:
+            _refuse_bomb(*picture.size)
+            mode, format_ = picture.mode, picture.format or "unknown"
+            image = _to_rgb(picture)
+    except UnreadableImage:
+        raise
+    except Image.DecompressionBombError as error:
+        raise UnreadableImage(f"it has more than {MAX_PIXELS:,} pixels (a decompression bomb?)") from error
+    except UnidentifiedImageError as error:
+        raise UnreadableImage("its content is not an image of a known format") from error
+    # Pillow's plugins raise all of these on damaged files, and name no common ancestor.
+    except (
+        OSError,
+        SyntaxError,
+        ValueError,
+        EOFError,
+        IndexError,
+        KeyError,
+        TypeError,
+        OverflowError,
+        RuntimeError,
+    ) as error:
+        reason = "it is cut off" if "truncated" in str(error).lower() else f"it is damaged ({error})"
+        raise UnreadableImage(reason) from error
+    height, width = image.shape[:2]
+    return Decoded(image=fit_square(image, size=size, fit=fit), width=width, height=height, format=format_, mode=mode)
+
+
+def _to_rgb(picture: Image.Image) -> Rgb:
+    """First frame, upright, without alpha, 8 bits, three channels."""
+    picture = ImageOps.exif_transpose(picture)
+    if picture.mode in ("I;16", "I;16L", "I;16B", "I;16N", "I", "F"):
+        values = np.nan_to_num(np.asarray(picture, dtype=np.float64))  # a float file may have holes
+        # 16-bit files are the usual case; float files hold [0, 1] or grey levels.
+        scale = 1 / 257 if picture.mode != "F" else (255.0 if values.max(initial=0) <= 1 else 1.0)
+        grey = np.clip(np.rint(values * scale), 0, 255).astype(np.uint8)
+        return np.repeat(grey[:, :, None], 3, axis=2)
+    if "A" in picture.getbands() or "transparency" in picture.info:
+        picture = picture.convert("RGBA")
+        white = Image.new("RGBA", picture.size, "white")
+        picture = Image.alpha_composite(white, picture)
+    return np.asarray(picture.convert("RGB"))
+
+
+def _refuse_bomb(width: int, height: int) -> None:
+    if width * height > MAX_PIXELS:
+        raise UnreadableImage(
+            f"it has {width:,} x {height:,} pixels, more than the {MAX_PIXELS:,} that are decoded "
+            "(a decompression bomb?)"
+        )
+
+
+def _jpeg_orientation(data: bytes) -> int:
+    """EXIF orientation 1-8; 1 when none is given or it makes no sense."""
+    if b"Exif\x00\x00" not in data[:65536]:  # opening with Pillow costs as much as decoding a small picture
+        return 1
+    try:
+        with warnings.catch_warnings(action="ignore"), Image.open(io.BytesIO(data)) as picture:
+            orientation = picture.getexif().get(_EXIF_ORIENTATION, 1)
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+        return 1
+    return orientation if orientation in range(1, 9) else 1
+
+
+def _upright(image: Rgb, orientation: int) -> Rgb:
+    """Undo the camera's turn (EXIF 2.3, table of orientations)."""
+    if orientation in (5, 6, 7, 8):
+        image = image.transpose(1, 0, 2)
+    if orientation in (3, 4, 7, 8):
+        image = image[::-1]
+    if orientation in (2, 3, 6, 7):
+        image = image[:, ::-1]
+    return np.ascontiguousarray(image)

@@ -1,0 +1,1 @@
+"""From a Run to predictions on new images."""

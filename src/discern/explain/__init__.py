@@ -1,0 +1,1 @@
+"""Why a model said so: heat maps over images."""

@@ -1,0 +1,47 @@
+"""Preprocessing: the record of how a picture becomes a network's input, and the one function that does it.
+
+The first half, bytes to a fitted uint8 square, is `data.decode`; the second, uint8 to normalised floats, is
+`normalize`. Training, evaluation, explanation and prediction all go through both with the Run's record.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor
+
+Channels = tuple[float, float, float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Preprocessing:
+    """How pictures become inputs; travels with the model."""
+
+    size: int
+    """Side of the square, pixels."""
+    fit: str
+    """'pad', 'squash' or 'crop': see discern.data.decode.Fit."""
+    mean: Channels
+    """Subtracted per channel, in [0, 1] units."""
+    std: Channels
+    """Divided by per channel, in [0, 1] units."""
+
+    def normalize(self, images: UInt8[Tensor, "b s s 3"]) -> Float[Tensor, "b 3 s s"]:
+        """float32 (x / 255 - mean) / std; channels last in memory, first in shape, without a copy between."""
+        mean = torch.tensor(self.mean, device=images.device) * 255
+        std = torch.tensor(self.std, device=images.device) * 255
+        return ((images.float() - mean) / std).permute(0, 3, 1, 2)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values, as kept in run.json."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, record: dict[str, Any]) -> Preprocessing:
+        """Read back what `to_json` gave."""
+        r, g, b = record["mean"]
+        sr, sg, sb = record["std"]
+        return cls(size=record["size"], fit=record["fit"], mean=(r, g, b), std=(sr, sg, sb))

@@ -1,0 +1,119 @@
+"""The zoo: every network Discern knows, by name, and the one door to build or restore it."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+
+from discern.errors import NotARun, UnknownName
+from discern.models.convnet import ConvNet, ConvNetConfig, convnet_from_record, count_on_meta
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelEntry:
+    """A named network."""
+
+    config: ConvNetConfig
+    """Its shape."""
+    about: str
+    """Where it comes from and what it is good for, one sentence."""
+
+
+# Systems A, C, D and E are the published projects that the feature table in docs/design.md names.
+MODELS: dict[str, ModelEntry] = {
+    "simple-cnn": ModelEntry(
+        about="System A's baseline for 32-pixel images: two convolutions, no regularisation.",
+        config=ConvNetConfig(stages=((32,), (64,)), input_size=32, batch_norm=False, dense=(128,)),
+    ),
+    "regularized-cnn": ModelEntry(
+        about="System A's simple-cnn with batch norm and dropout .5.",
+        config=ConvNetConfig(stages=((32,), (64,)), input_size=32, dense=(128,), dropout=0.5),
+    ),
+    "cnn-basic": ModelEntry(
+        about="System C's from-scratch net for photos: eight convolutions, GELU, global max pool.",
+        config=ConvNetConfig(
+            stages=((64, 64), (128, 128), (256, 256), (512, 512)),
+            input_size=224,
+            activation="gelu",
+            pool="max",
+            dense=(128,),
+            dropout=0.5,
+        ),
+    ),
+    "parts-cnn": ModelEntry(
+        about="System D's from-scratch net for industrial parts: six convolutions, global average pool.",
+        config=ConvNetConfig(
+            stages=((32, 32), (64, 64), (128, 128)), input_size=224, pool="avg", dense=(128,), dropout=0.4
+        ),
+    ),
+    "cifar-cnn": ModelEntry(
+        about="System E's from-scratch net for 32-pixel images: five convolutions, dropout throughout.",
+        config=ConvNetConfig(
+            stages=((32, 32), (64, 32), (128,)),
+            input_size=32,
+            norm_last=True,
+            stage_dropout=0.2,
+            dense=(256,),
+            dropout=0.45,
+        ),
+    ),
+    "cifar-cnn-small": ModelEntry(
+        about="System E's smaller net: two unpadded convolutions.",
+        config=ConvNetConfig(stages=((32,), (64,)), input_size=32, padding=0, batch_norm=False, dense=(128,)),
+    ),
+    "mini-cnn": ModelEntry(
+        about="Discern's quick first try for photos: four narrow convolutions, global average pool.",
+        config=ConvNetConfig(stages=((16,), (32,), (64,), (128,)), input_size=128, pool="avg", dropout=0.2),
+    ),
+}
+
+
+def find(name: str) -> ModelEntry:
+    """The entry by this name; UnknownName (with the nearest right one) when there is none."""
+    if name not in MODELS:
+        raise UnknownName("model", name, MODELS)
+    return MODELS[name]
+
+
+def build(name: str, *, classes: int, size: int | None = None) -> ConvNet:
+    """The named network with fresh weights from torch's generator, for `size` pixels (default: its own)."""
+    config = find(name).config
+    return ConvNet(config, classes=classes, size=size or config.input_size)
+
+
+def describe(name: str, *, classes: int, size: int | None = None) -> dict[str, Any]:
+    """Name, counts and input size as plain values, without building the weights."""
+    entry = find(name)
+    size = size or entry.config.input_size
+    parameters, keras = count_on_meta(entry.config, classes=classes, size=size)
+    return {
+        "name": name,
+        "parameters": parameters,
+        "keras_count": keras,
+        "input_size": size,
+        "classes": classes,
+        "about": entry.about,
+        "config": asdict(entry.config),
+    }
+
+
+def restore(record: dict[str, Any], weights: Path) -> ConvNet:
+    """The network of a Run's model record with the weights of one of its checkpoints, in inference mode.
+
+    Raises NotARun when the file is missing, damaged or of another network.
+    """
+    if not weights.exists():
+        raise NotARun(f"No checkpoint {weights}: the run has not finished an epoch; train it first.")
+    model = convnet_from_record(record)
+    try:
+        state = load_file(weights)
+        model.load_state_dict(
+            {key.removeprefix("model."): value for key, value in state.items() if key.startswith("model.")}
+        )
+    except (SafetensorError, RuntimeError) as error:
+        raise NotARun(f"The checkpoint {weights} is damaged or of another network: {error}") from error
+    return model.eval()

@@ -1,0 +1,194 @@
+"""Run: a directory with one trained model and everything it left; the source of truth for every later step."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from discern.data.dataset import Dataset
+from discern.errors import NotARun, UsageError, storing
+from discern.files import read_json, write_json
+from discern.runs.evaluation import Evaluation
+from discern.runs.predictions import Predictions
+
+CHECKPOINTS = ("best_val_loss", "best_val_acc", "last")
+
+
+@dataclass(frozen=True)
+class Run:
+    """A Run directory; every property reads what is on disk now."""
+
+    path: Path
+    """The directory."""
+
+    def __str__(self) -> str:
+        return str(self.path)
+
+    @property
+    def info(self) -> dict[str, Any]:
+        """run.json: status, model, seed, seconds, preprocessing, software, hardware, command."""
+        info: dict[str, Any] = read_json(self.path / "run.json")
+        return info
+
+    @property
+    def name(self) -> str:
+        """Name of the directory."""
+        return self.path.name
+
+    @property
+    def model(self) -> str:
+        """Name of the network."""
+        return str(self.info["model"]["name"])
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Class names in the order of the model's outputs."""
+        return tuple(self.info["classes"])
+
+    @property
+    def recipe_file(self) -> Path:
+        """recipe.yaml, resolved: training with it repeats the run."""
+        return self.path / "recipe.yaml"
+
+    @property
+    def dataset(self) -> Dataset:
+        """The rows and the split it saw."""
+        return Dataset.read(self._existing("dataset.parquet"))
+
+    @property
+    def findings(self) -> list[dict[str, Any]]:
+        """What the audit found in its data."""
+        found: list[dict[str, Any]] = read_json(self._existing("findings.json"))
+        return found
+
+    @property
+    def metrics(self) -> list[dict[str, Any]]:
+        """One record per epoch: loss, accuracy, rate, images/s, seconds."""
+        return [json.loads(line) for line in self._existing("metrics.jsonl").read_text().splitlines()]
+
+    @property
+    def predictions(self) -> Predictions:
+        """What the model said about every validation and test image."""
+        return Predictions.read(self._existing("predictions.parquet"))
+
+    @property
+    def evaluation(self) -> Evaluation:
+        """Its scores per split."""
+        return Evaluation.from_json(read_json(self._existing("evaluation.json")))
+
+    def baselines(self) -> dict[str, Predictions]:
+        """Predictions of the trivial baselines on the same images, by name."""
+        return {file.stem: Predictions.read(file) for file in sorted((self.path / "baselines").glob("*.parquet"))}
+
+    def checkpoint(self, name: str | None = None) -> Path:
+        """The file of a checkpoint; by default the one that validation chose."""
+        return self.path / "checkpoints" / f"{name or self.info['checkpoint']}.safetensors"
+
+    def update(self, **values: Any) -> None:
+        """Set keys of run.json."""
+        write_json(self.path / "run.json", {**self.info, **values})
+
+    def summary(self) -> dict[str, Any]:
+        """What `--json` prints of a run."""
+        info = self.info
+        evaluation = self.evaluation.to_json()["splits"] if (self.path / "evaluation.json").exists() else {}
+        return {
+            "run": str(self.path),
+            "model": info["model"]["name"],
+            "seed": info["seed"],
+            "status": info["status"],
+            "seconds": info["seconds"],
+            "parameters": info["model"]["parameters"],
+            "epochs": info.get("epochs"),
+            "checkpoint": info["checkpoint"],
+            "splits": evaluation,
+        }
+
+    def _existing(self, name: str) -> Path:
+        path = self.path / name
+        if not path.exists():
+            raise NotARun(
+                f"The run {self.path} has no {name}: it has not got that far; finish it with "
+                f"`discern train --resume {self.path}`."
+            )
+        return path
+
+
+def open_run(path: str | os.PathLike[str]) -> Run:
+    """The Run at `path`; NotARun when there is none."""
+    folder = Path(path)
+    if not folder.exists():
+        raise NotARun(f"No such run: {folder}; `discern runs` lists those there are.")
+    if not (folder / "run.json").is_file():
+        raise NotARun(f"{folder} is not a run (it has no run.json); `discern runs` lists those there are.")
+    try:
+        read_json(folder / "run.json")
+    except ValueError as error:
+        raise NotARun(f"{folder}/run.json is damaged ({error}); the run cannot be used.") from error
+    return Run(folder)
+
+
+def create_run(runs: Path, name: str | None, stem: str, info: dict[str, Any]) -> Run:
+    """A new directory below `runs`, called `name` or the first free of stem-1, stem-2, ... ."""
+    with storing(runs):
+        runs.mkdir(parents=True, exist_ok=True)
+        for candidate in [name] if name else _free_names(stem):
+            try:
+                (runs / candidate).mkdir()
+                break
+            except FileExistsError as error:
+                if name:
+                    raise UsageError(
+                        f"{runs / name} exists already; choose another --name, or go on with "
+                        f"`discern train --resume {runs / name}`."
+                    ) from error
+    run = Run(runs / candidate)
+    write_json(run.path / "run.json", {"status": "started", "seconds": 0.0, **_circumstances(), **info})
+    return run
+
+
+def list_runs(runs: Path) -> list[Run]:
+    """Every Run directly below `runs`, oldest first."""
+    found = [Run(file.parent) for file in runs.glob("*/run.json")]
+    return sorted(found, key=lambda run: (run.info.get("started", ""), run.name))
+
+
+def _free_names(stem: str) -> Iterator[str]:
+    number = 1
+    while True:
+        yield f"{stem}-{number}"
+        number += 1
+
+
+def _circumstances() -> dict[str, Any]:
+    """When, with which command, software and hardware."""
+    packages = (
+        "discern-vision",
+        "torch",
+        "numpy",
+        "polars",
+        "opencv-python-headless",
+        "simplejpeg",
+        "accelerate",
+    )
+    return {
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+        "command": sys.argv,
+        "software": {"python": platform.python_version()} | {p: _version(p) for p in packages},
+        "hardware": {"machine": platform.machine(), "system": platform.platform(), "cores": os.cpu_count()},
+    }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:  # run from a source tree, or another build of OpenCV
+        return None

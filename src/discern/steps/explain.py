@@ -1,0 +1,98 @@
+"""Explain: heat maps of a Run's model, on chosen images or on a telling few of its test images."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import polars as pl
+import torch
+from PIL import Image
+
+from discern.data.decode import Fit
+from discern.data.scan import load_images
+from discern.deploy.predict import Predictor, image_files, load_predictor
+from discern.explain.cam import grad_cam
+from discern.explain.panels import panel
+from discern.files import write_json, writing
+from discern.progress import Progress, Silent
+from discern.runs.predictions import Predictions
+from discern.runs.run import Run, open_run
+
+RIGHT, WRONG = 6, 6
+"""How many right and wrong test images a Run's own explanations show."""
+
+
+def explain(
+    run: Run | str | os.PathLike[str],
+    images: Sequence[str | os.PathLike[str]] | None = None,
+    *,
+    progress: Progress | None = None,
+) -> list[dict[str, Any]]:
+    """Write a panel (photo, heat map, overlay) per image into the Run's explanations/, and say what each shows.
+
+    Without `images`, the most confident right test images of each class in turn and the most confident wrong ones.
+    Each record has file, image, label (None when unknown), prediction, confidence.
+    """
+    run, progress = run if isinstance(run, Run) else open_run(run), progress or Silent()
+    predictor = load_predictor(run)
+    folder = run.path / "explanations"
+    if images is None:
+        records, squares = _telling(run, predictor)
+    else:
+        files = image_files([Path(image) for image in images])
+        squares = np.stack([predictor.decode(file) for file in files])
+        records, folder = [{"image": str(file), "label": None} for file in files], folder / "chosen"
+    with progress.track("Explaining", len(records)) as advance:
+        for number, record in enumerate(records):
+            square = squares[number : number + 1]
+            record |= _explained(predictor, square, folder / f"{number:02d}.png")
+            advance(1, "")
+    write_json(folder / "explanations.json", records)
+    return records
+
+
+def _telling(run: Run, predictor: Predictor) -> tuple[list[dict[str, Any]], np.ndarray[Any, Any]]:
+    predictions = run.predictions.split("test")
+    rows = telling_rows(predictions)
+    names = [predictions.images[row] for row in rows]
+    positions = {name: i for i, name in enumerate(names)}
+    subset = run.dataset.filter(pl.col("image").is_in(names))
+    squares = load_images(subset, size=predictor.preprocessing.size, fit=cast(Fit, predictor.preprocessing.fit))
+    order = np.argsort([positions[name] for name in subset.images])
+    records = [
+        {"image": name, "label": predictions.classes[predictions.labels[row]]}
+        for name, row in zip(names, rows, strict=True)
+    ]
+    return records, squares[order]
+
+
+def telling_rows(predictions: Predictions) -> list[int]:
+    """Rows of the most confident right images, class by class in turn, then of the most confident wrong ones."""
+    by_confidence = np.argsort(-predictions.confidence, kind="stable")
+    right = predictions.predicted[by_confidence] == predictions.labels[by_confidence]
+    right_rows, wrong_rows = by_confidence[right], by_confidence[~right]
+    labels = predictions.labels[right_rows]
+    turn = np.array([int((labels[:i] == label).sum()) for i, label in enumerate(labels[:5000])], dtype=int)
+    first = right_rows[: len(turn)][np.argsort(turn, kind="stable")]
+    return [int(row) for row in (*first[:RIGHT], *wrong_rows[:WRONG])]
+
+
+def _explained(predictor: Predictor, square: np.ndarray[Any, Any], file: Path) -> dict[str, Any]:
+    """Write one panel; what the model says of the image."""
+    probabilities = predictor.probabilities(square)[0]
+    winner = int(probabilities.argmax())
+    device = next(predictor.model.parameters()).device
+    inputs = predictor.preprocessing.normalize(torch.from_numpy(square).to(device))
+    heat = grad_cam(predictor.model, inputs, torch.tensor([winner], device=device))[0].cpu().numpy()
+    with writing(file) as temporary:
+        Image.fromarray(panel(square[0], heat)).save(temporary, format="PNG")
+    return {
+        "file": file.name,
+        "path": str(file),
+        "prediction": predictor.classes[winner],
+        "confidence": float(probabilities[winner]),
+    }

@@ -1,0 +1,187 @@
+"""Train: from data and a recipe to a finished Run - trained, predicted, evaluated, explained, reported."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from discern.data.dataset import Dataset
+from discern.data.pixels import Pixels
+from discern.data.scan import scan
+from discern.deploy.predict import load_predictor
+from discern.errors import DataError
+from discern.evaluation.metrics import evaluate
+from discern.files import write_json
+from discern.models import baselines, zoo
+from discern.models.convnet import ConvNet, keras_count, parameter_count
+from discern.models.preprocessing import Preprocessing
+from discern.progress import Progress, Silent
+from discern.report.html import write_report
+from discern.runs.predictions import Predictions
+from discern.runs.run import Run, create_run, open_run
+from discern.steps.explain import explain
+from discern.steps.prepare import Data, prepare
+from discern.training.loop import Job, fit
+from discern.training.recipe import Recipe, load_recipe, resolved
+from discern.training.runtime import Arithmetic, accelerator, choose_arithmetic
+
+JUDGED_SPLITS = ("val", "test")
+
+
+def train(
+    data: Data,
+    model: str | None = None,
+    *,
+    recipe: Recipe | str | os.PathLike[str] | None = None,
+    runs: str | os.PathLike[str] = "runs",
+    name: str | None = None,
+    progress: Progress | None = None,
+    **changes: Any,
+) -> Run:
+    """Train one model and judge it; the Run directory it returns holds everything.
+
+    `recipe` is a Recipe, the name of one, or a YAML file; `model` and `changes` (any field of Recipe) replace parts
+    of it. Raises DataError for data that cannot be used, UsageError for names and values that make no sense.
+    """
+    progress, start = progress or Silent(), time.perf_counter()
+    plan = recipe if isinstance(recipe, Recipe) else load_recipe(os.fspath(recipe)) if recipe else Recipe()
+    plan = plan.with_changes({**changes, **({"model": model} if model else {})})
+    size = plan.size or zoo.find(plan.model).config.input_size
+    prepared = prepare(data, size=size, fit=plan.fit, seed=plan.seed, progress=progress)
+    dataset, pixels = prepared.dataset, prepared.pixels
+    progress.say(f"Data: {dataset}")
+
+    device = accelerator().device
+    network = _fresh(plan, classes=len(dataset.classes), size=size)
+    arithmetic = choose_arithmetic(plan, network, size=size, device=device)
+    order = "channels last" if arithmetic.channels_last else "channels first"
+    progress.say(f"Training {plan.model} at {size} pixels on {device.type} in {arithmetic.precision}, {order}.")
+    plan = resolved(plan, size=size, precision=arithmetic.precision, channels_last=arithmetic.channels_last)
+    run = create_run(
+        Path(runs),
+        name,
+        plan.model,
+        {
+            "model": {
+                "name": plan.model,
+                "parameters": parameter_count(network),
+                "keras_count": keras_count(network),
+                **network.record(),
+            },
+            "classes": list(dataset.classes),
+            "seed": plan.seed,
+            "checkpoint": f"best_{plan.monitor}",
+            "preprocessing": _preprocessing(plan, dataset, pixels).to_json(),
+            "dataset": {"root": str(dataset.root), "fingerprint": dataset.fingerprint, **dataset.split_counts()},
+            "device": device.type,
+        },
+    )
+    plan.write(run.recipe_file)
+    dataset.write(run.path / "dataset.parquet")
+    write_json(run.path / "findings.json", [finding.to_json() for finding in prepared.findings])
+    return _train_and_judge(run, network, plan, dataset, pixels, progress, time.perf_counter() - start)
+
+
+def resume(path: str | os.PathLike[str], *, progress: Progress | None = None) -> Run:
+    """Go on with an interrupted Run from its last epoch; a finished one is returned as it is.
+
+    Raises DataError when the images are no longer the ones it started with.
+    """
+    progress, start = progress or Silent(), time.perf_counter()
+    run = open_run(path)
+    if run.info["status"] == "finished":
+        progress.say(f"{run} is finished already; nothing to do.")
+        return run
+    plan, dataset = load_recipe(str(run.recipe_file)), run.dataset
+    scanned, pixels = scan(dataset, size=plan.size or 0, fit=plan.fit, progress=progress)
+    if scanned.fingerprint != dataset.fingerprint:
+        raise DataError(
+            f"The images below {dataset.root} have changed since {run} began; put them back, or start a new run."
+        )
+    network = _fresh(plan, classes=len(dataset.classes), size=plan.size or 0)
+    return _train_and_judge(run, network, plan, scanned, pixels, progress, time.perf_counter() - start)
+
+
+def _fresh(plan: Recipe, *, classes: int, size: int) -> ConvNet:
+    """The network with weights drawn from the recipe's seed; the caller's generator is left as it was."""
+    with torch.random.fork_rng():
+        torch.manual_seed(plan.seed)
+        return zoo.build(plan.model, classes=classes, size=size)
+
+
+def _preprocessing(plan: Recipe, dataset: Dataset, pixels: Pixels) -> Preprocessing:
+    """Its statistics are the training images' alone: validation and test must not leak into the inputs."""
+    mean, std = np.zeros(3), np.ones(3)
+    if plan.normalize == "dataset":
+        mean, std = pixels.statistics(dataset.split("train").index)
+        std = np.maximum(std, 1e-3)  # uniformly coloured images would divide by zero
+    return Preprocessing.from_json({"size": pixels.size, "fit": plan.fit, "mean": mean.tolist(), "std": std.tolist()})
+
+
+def _train_and_judge(
+    run: Run,
+    network: ConvNet,
+    plan: Recipe,
+    dataset: Dataset,
+    pixels: Pixels,
+    progress: Progress,
+    seconds_before: float,
+) -> Run:
+    job = Job(
+        run=run,
+        recipe=plan,
+        model=network,
+        dataset=dataset,
+        pixels=pixels,
+        preprocessing=Preprocessing.from_json(run.info["preprocessing"]),
+        arithmetic=Arithmetic(precision=plan.precision, channels_last=bool(plan.channels_last)),
+        accelerator=accelerator(),
+    )
+    run.update(status="training")
+    with torch.random.fork_rng():
+        position = fit(job, progress)
+    start = time.perf_counter()
+    run.update(status="judging", epochs=position.epoch)
+    _judge(run, dataset, pixels, progress)
+    explain(run, progress=progress)
+    seconds = seconds_before + position.seconds + time.perf_counter() - start
+    run.update(status="finished", seconds=round(seconds, 2), training_seconds=round(position.seconds, 2))
+    write_report([run], run.path / "report.html")
+    return run
+
+
+def _judge(run: Run, dataset: Dataset, pixels: Pixels, progress: Progress) -> None:
+    """Open the test split, once: predictions of the chosen checkpoint and of the trivial baselines, and scores."""
+    predictor = load_predictor(run)
+    judged = {split: dataset.split(split) for split in JUDGED_SPLITS}
+    index = np.concatenate([part.index for part in judged.values()])
+    start = time.perf_counter()
+    model_says = predictor.over(pixels, index, progress)
+    milliseconds = (time.perf_counter() - start) * 1000 / len(index)
+
+    train_part = dataset.split("train")
+    few = train_part.index[: baselines.TRAINING_LIMIT]
+    histograms = baselines.color_histograms(pixels.take(few)), baselines.color_histograms(pixels.take(index))
+    labels, classes = train_part.labels, len(dataset.classes)
+    says = {
+        "predictions.parquet": model_says,
+        "baselines/majority class.parquet": baselines.majority(labels, len(index), classes),
+        "baselines/color histogram.parquet": baselines.color_histogram_model(
+            histograms[0], labels[: len(few)], histograms[1], classes
+        ),
+    }
+    for file, probabilities in says.items():
+        Predictions(
+            images=tuple(name for part in judged.values() for name in part.images),
+            splits=tuple(split for split, part in judged.items() for _ in range(len(part))),
+            labels=np.concatenate([part.labels for part in judged.values()]),
+            probabilities=probabilities,
+            classes=dataset.classes,
+        ).write(run.path / file)
+    write_json(run.path / "evaluation.json", evaluate(run.predictions).to_json())
+    run.update(milliseconds_per_image=round(milliseconds, 4), test_openings=1)

@@ -1,0 +1,160 @@
+"""Recipe: everything that determines a training run, as a frozen dataclass and as YAML."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal
+
+import pydantic
+import yaml
+
+from discern.data.augment import Augmentation
+from discern.data.decode import Fit
+from discern.errors import UnknownName, UsageError
+from discern.files import writing
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """How to train. The defaults suit a few thousand photos and a network from scratch."""
+
+    model: str = "cnn-basic"
+    """Name of the network; `discern models` lists them."""
+    seed: int = 0
+    """Of the split, the initial weights, the order, the augmentation and dropout."""
+    size: int | None = None
+    """Side of the square images are fitted to, pixels; none takes the network's own."""
+    fit: Fit = "pad"
+    """How a picture becomes a square; 'pad' because it cuts nothing away and bends nothing."""
+    normalize: Literal["dataset", "none"] = "dataset"
+    """Subtract the training images' mean and divide by their deviation, or keep [0, 1]."""
+    augment: Augmentation = field(default_factory=lambda: Augmentation(flip=0.5, shift=0.1, rotate=10.0, zoom=0.1))
+    """How far training images are varied; mild, as most objects have an upright pose."""
+    epochs: int = 20
+    """Passes over the training images at most."""
+    batch_size: int = 32
+    """Images per step."""
+    optimizer: Literal["adamw", "adam", "sgd"] = "adamw"
+    """AdamW (Loshchilov & Hutter, 2019), Adam (Kingma & Ba, 2015), or SGD with Nesterov momentum .9."""
+    learning_rate: float = 1e-3
+    """At the start of the schedule (after warm-up)."""
+    weight_decay: float = 0.01
+    """Decoupled for adamw, an L2 term for adam and sgd."""
+    schedule: Literal["cosine", "exponential", "constant"] = "cosine"
+    """Cosine to zero over all epochs, times `gamma` after each epoch, or no change."""
+    gamma: float = 0.95
+    """Factor per epoch of the exponential schedule."""
+    warmup_epochs: float = 0.0
+    """Epochs of linear rise to the learning rate."""
+    label_smoothing: float = 0.0
+    """Share of the target spread over all classes (Szegedy et al., 2016)."""
+    monitor: Literal["val_loss", "val_acc"] = "val_loss"
+    """The validation score that picks the checkpoint and stops early; loss has no ties on small splits."""
+    patience: int | None = 8
+    """Epochs without improvement before stopping early; none trains all epochs."""
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Arithmetic of the network; 'auto' measures this machine and takes the fastest."""
+    channels_last: bool | None = None
+    """Memory order of images and filters; none measures this machine and takes the fastest."""
+
+    def to_yaml(self) -> str:
+        """The whole recipe, every field named."""
+        return str(yaml.safe_dump(asdict(self), sort_keys=False))
+
+    def write(self, path: Path) -> None:
+        """Write as YAML, whole or not at all."""
+        with writing(path) as temporary:
+            temporary.write_text(self.to_yaml(), encoding="utf-8")
+
+    def with_changes(self, changes: Mapping[str, Any]) -> Recipe:
+        """This recipe with some keys replaced; `augment` may be partial. Values are checked like a file's."""
+        augment = asdict(self.augment)
+        if isinstance(changes.get("augment"), Mapping):
+            augment |= changes["augment"]
+        return recipe_from_mapping({**asdict(self), **changes, "augment": augment}, "the command line")
+
+
+_VALID: pydantic.TypeAdapter[Recipe] = pydantic.TypeAdapter(Recipe)
+
+_LIMITS: dict[str, tuple[float, float]] = {
+    "size": (4, 4096),
+    "epochs": (1, 100_000),
+    "batch_size": (1, 65_536),
+    "learning_rate": (0, 1e3),
+    "weight_decay": (0, 1e3),
+    "gamma": (0, 1),
+    "warmup_epochs": (0, 100_000),
+    "label_smoothing": (0, 0.999),
+    "patience": (1, 100_000),
+    "flip": (0, 1),
+    "vertical_flip": (0, 1),
+    "shift": (0, 1),
+    "rotate": (0, 180),
+    "zoom": (0, 0.95),
+}
+"""Smallest and largest value that makes sense, both allowed."""
+
+
+def load_recipe(name: str) -> Recipe:
+    """A named recipe (`recipe_names`) or a YAML file.
+
+    Raises UsageError naming the file, the key and, for a misspelt key, the nearest right one.
+    """
+    path = Path(name)
+    if path.suffix in (".yaml", ".yml") or path.is_file():
+        if not path.is_file():
+            raise UsageError(f"No such recipe file: {path}; check the path.")
+        text, place = path.read_text(encoding="utf-8"), str(path)
+    elif name in recipe_names():
+        text, place = _folder().joinpath(f"{name}.yaml").read_text(encoding="utf-8"), f"recipe {name}"
+    else:
+        raise UnknownName("recipe", name, recipe_names())
+    try:
+        values = yaml.safe_load(text) or {}
+    except yaml.YAMLError as error:
+        raise UsageError(f"{place} is not YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(values, dict):
+        raise UsageError(f"{place} is not a recipe: expected lines such as `epochs: 20`.")
+    return recipe_from_mapping(values, place)
+
+
+def recipe_names() -> list[str]:
+    """Names of the recipes that come with Discern."""
+    return sorted(f.name.removesuffix(".yaml") for f in _folder().iterdir() if f.name.endswith(".yaml"))
+
+
+def recipe_from_mapping(values: Mapping[str, Any], place: str) -> Recipe:
+    """A Recipe from plain values; `place` says in errors where they came from."""
+    _known(values, Recipe, f"recipe key in {place}")
+    if isinstance(values.get("augment"), Mapping):
+        _known(values["augment"], Augmentation, f"augment key in {place}")
+    try:
+        recipe = _VALID.validate_python(dict(values))
+    except pydantic.ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"] if isinstance(part, str) and not part.isupper())
+        raise UsageError(f"{place}: {key} = {first['input']!r} is not possible: {first['msg']}.") from error
+    for key, value in {**asdict(recipe), **asdict(recipe.augment)}.items():
+        low, high = _LIMITS.get(key, (None, None))
+        if low is not None and high is not None and value is not None and not low <= value <= high:
+            raise UsageError(f"{place}: {key} = {value} is not possible: it must lie between {low} and {high}.")
+    return recipe
+
+
+def resolved(recipe: Recipe, *, size: int, precision: str, channels_last: bool) -> Recipe:
+    """The recipe with every automatic choice replaced by what was chosen, so that it can be repeated."""
+    return replace(recipe, size=size, precision=precision, channels_last=channels_last)  # type: ignore[arg-type]
+
+
+def _known(values: Mapping[str, Any], kind: type[Any], where: str) -> None:
+    known = [f.name for f in fields(kind)]
+    for key in values:
+        if key not in known:
+            raise UnknownName(where, str(key), known)
+
+
+def _folder() -> Any:
+    return resources.files("discern") / "recipes"

@@ -1,0 +1,79 @@
+"""The machine: which device, which arithmetic and which memory order train fastest, measured."""
+
+from __future__ import annotations
+
+import copy
+import statistics
+import time
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+
+import torch
+from accelerate import Accelerator
+from torch import nn
+
+from discern.training.recipe import Recipe
+
+
+@dataclass(frozen=True, kw_only=True)
+class Arithmetic:
+    """How the network computes."""
+
+    precision: str
+    """'float32' or 'bfloat16' (autocast: weights, sums and the loss stay float32)."""
+    channels_last: bool
+    """Whether images and filters lie in memory pixel by pixel instead of channel by channel."""
+
+    def autocast(self, device: torch.device) -> AbstractContextManager[None]:
+        """The context the forward pass runs in."""
+        return torch.autocast(device.type, dtype=torch.bfloat16, enabled=self.precision == "bfloat16")
+
+    def place(self, model: nn.Module, device: torch.device) -> nn.Module:
+        """The model on the device, its filters in this memory order."""
+        order = torch.channels_last if self.channels_last else torch.contiguous_format
+        placed: nn.Module = model.to(device=device, memory_format=order)  # type: ignore[call-overload]
+        return placed
+
+
+def accelerator() -> Accelerator:
+    """The device at hand, through accelerate: the GPU when there is one, else the CPU.
+
+    Precision is not accelerate's here: its setting holds for a whole process, ours for a run.
+    """
+    return Accelerator(mixed_precision="no")
+
+
+def choose_arithmetic(recipe: Recipe, model: nn.Module, *, size: int, device: torch.device) -> Arithmetic:
+    """The recipe's arithmetic; what it leaves open is measured on this model and takes the fastest.
+
+    Costs about a second on small networks; a training step of two images each way is the unit on large ones.
+    """
+    precisions = ["float32", "bfloat16"] if recipe.precision == "auto" else [recipe.precision]
+    orders = [False, True] if recipe.channels_last is None else [recipe.channels_last]
+    candidates = [Arithmetic(precision=p, channels_last=c) for p in precisions for c in orders]
+    if len(candidates) == 1:
+        return candidates[0]
+    seconds = {c: seconds_per_image(model, c, size=size, device=device, budget=0.15) for c in candidates}
+    return min(seconds, key=seconds.__getitem__)
+
+
+def seconds_per_image(
+    model: nn.Module, arithmetic: Arithmetic, *, size: int, device: torch.device, budget: float
+) -> float:
+    """Median seconds per image of a training step (forward and backward) within about `budget` seconds."""
+    trial = arithmetic.place(copy.deepcopy(model), device).train()
+
+    def step(count: int) -> float:
+        images = torch.rand(count, size, size, 3, device=device).permute(0, 3, 1, 2)
+        start = time.perf_counter()
+        with arithmetic.autocast(device):
+            loss = trial(images).float().square().mean()
+        loss.backward()
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        return time.perf_counter() - start
+
+    step(2)  # the first step pays for allocation and kernel choice
+    once = step(2)
+    count = max(2, min(32, int(2 * budget / 4 / once)))
+    return statistics.median(step(count) for _ in range(3)) / count
