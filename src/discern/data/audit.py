@@ -31,9 +31,7 @@ def audit(dataset: Dataset) -> list[Finding]:
 
 
 def _unreadable(dataset: Dataset) -> Iterator[Finding]:
-    for image, problem in (
-        dataset.table.filter(pl.col("problem").is_not_null()).select("image", "problem").iter_rows()
-    ):
+    for image, problem in dataset.table.filter(pl.col("problem").is_not_null()).select("image", "problem").iter_rows():
         yield Finding(
             kind="unreadable",
             severity="warning",

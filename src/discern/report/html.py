@@ -1,4 +1,5 @@
 """One self-contained page."""
+
 from __future__ import annotations
 
 from collections.abc import Sequence

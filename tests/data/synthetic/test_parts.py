@@ -20,9 +20,7 @@ FAULTY = Parts(
     per_class=10,
     test_per_class=6,
     size=32,
-    faults=Faults(
-        exact_duplicates=0.1, near_duplicates=0.34, wrong_labels=0.15, unreadable=4, tiny=3, imbalance=2.0
-    ),
+    faults=Faults(exact_duplicates=0.1, near_duplicates=0.34, wrong_labels=0.15, unreadable=4, tiny=3, imbalance=2.0),
 )
 
 
@@ -57,9 +55,7 @@ def test_one_worker_and_three_write_the_same_bytes(tmp_path):
 
 def test_layout_names_and_counts(tmp_path):
     seen = []
-    folder = write(
-        tmp_path / "set", SMALL, workers=1, on_progress=lambda done, total: seen.append((done, total))
-    )
+    folder = write(tmp_path / "set", SMALL, workers=1, on_progress=lambda done, total: seen.append((done, total)))
     assert sorted(p.name for p in folder.iterdir()) == [".truth", "test", "train"]
     for split, count in (("train", 2), ("test", 1)):
         assert sorted(p.name for p in (folder / split).iterdir()) == list(CLASSES)
@@ -169,9 +165,7 @@ def test_imbalance_is_the_ratio_of_largest_to_smallest_class(faulty):
 def test_faults_leave_the_other_images_as_they_were(faulty, tmp_path):
     folder, _truth = faulty
     clean = write(tmp_path / "clean", Parts(per_class=2, test_per_class=1, size=32), workers=1)
-    kept = {
-        hashlib.sha256(p.read_bytes()).hexdigest() for p in images(folder, "train") + images(folder, "test")
-    }
+    kept = {hashlib.sha256(p.read_bytes()).hexdigest() for p in images(folder, "train") + images(folder, "test")}
     assert {hashlib.sha256(p.read_bytes()).hexdigest() for p in images(clean, "train")} <= kept
 
 

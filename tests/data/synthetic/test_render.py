@@ -80,9 +80,7 @@ def test_every_size_shows_the_same_scene():
 
 def test_the_second_domain_looks_different():
     means = {
-        d: np.mean(
-            [drawn(c, i, d)[0].astype(float).std(axis=(0, 1)).mean() for c in CLASSES for i in range(8)]
-        )
+        d: np.mean([drawn(c, i, d)[0].astype(float).std(axis=(0, 1)).mean() for c in CLASSES for i in range(8)])
         for d in DOMAINS
     }
     assert abs(means["workshop"] - means["outdoor"]) > 2

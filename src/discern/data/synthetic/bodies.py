@@ -129,9 +129,7 @@ def lit(body: Body, x: Array, y: Array, z: Array, towards: Array, sharpness: flo
     """
     out = np.ones_like(x)
     px, py, pz = body.inward(x, y, z, point=True)
-    hx, hy, hz = (
-        float(v[0]) for v in body.inward(*(np.full(1, c, np.float32) for c in towards), point=False)
-    )
+    hx, hy, hz = (float(v[0]) for v in body.inward(*(np.full(1, c, np.float32) for c in towards), point=False))
     ones = np.ones_like(px)
     radius = body.shape.radius
     # a soft light's penumbra reaches outside the body's box

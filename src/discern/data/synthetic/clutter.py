@@ -36,12 +36,8 @@ def capsule(
     return np.sqrt((px - h * dx) ** 2 + (py - h * dy) ** 2 + (pz - h * dz) ** 2) - r
 
 
-def _colour(
-    rng: np.random.Generator, colours: tuple[tuple[float, float, float], ...]
-) -> tuple[float, float, float]:
-    r, g, b = np.clip(
-        np.array(colours[int(rng.integers(len(colours)))]) * rng.uniform(0.75, 1.15), 0.03, 0.95
-    )
+def _colour(rng: np.random.Generator, colours: tuple[tuple[float, float, float], ...]) -> tuple[float, float, float]:
+    r, g, b = np.clip(np.array(colours[int(rng.integers(len(colours)))]) * rng.uniform(0.75, 1.15), 0.03, 0.95)
     return float(r), float(g), float(b)
 
 
@@ -82,9 +78,7 @@ def _cable(rng: np.random.Generator) -> tuple[Shape, Surface]:
         return np.maximum(np.sqrt((y - curve) ** 2 * 0.7 + z * z) - r, np.abs(x) - 1.6)
 
     half = (1.6, bend + r * 1.4, r)
-    return Shape(distance=distance, half=half, stride=0.8, hull=corners(half)), plain(
-        _colour(rng, _BRIGHT), rough=0.5
-    )
+    return Shape(distance=distance, half=half, stride=0.8, hull=corners(half)), plain(_colour(rng, _BRIGHT), rough=0.5)
 
 
 def _block(rng: np.random.Generator) -> tuple[Shape, Surface]:
@@ -157,9 +151,7 @@ def _pliers(rng: np.random.Generator) -> tuple[Shape, Surface]:
         return np.minimum(arms, jaw)
 
     half = (1.08, spread + 0.09, 0.09)
-    return Shape(distance=distance, half=half, stride=0.9, hull=corners(half)), plain(
-        _colour(rng, _BRIGHT), rough=0.4
-    )
+    return Shape(distance=distance, half=half, stride=0.9, hull=corners(half)), plain(_colour(rng, _BRIGHT), rough=0.4)
 
 
 def clutter(kind: str, rng: np.random.Generator) -> tuple[Shape, Surface]:

@@ -102,6 +102,4 @@ def look_at(target: Array, *, towards: Array, distance: float, roll: float, foca
     down = unit(np.cross(forward, right))
     c, s = float(np.cos(roll)), float(np.sin(roll))
     axes = np.stack([c * right + s * down, c * down - s * right, forward]).astype(np.float32)
-    return Camera(
-        eye=(target + towards * distance).astype(np.float32), axes=axes, focal=focal, centre=(0.5, 0.5)
-    )
+    return Camera(eye=(target + towards * distance).astype(np.float32), axes=axes, focal=focal, centre=(0.5, 0.5))

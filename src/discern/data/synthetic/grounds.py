@@ -47,9 +47,7 @@ class Ground:
 def _pick(rng: np.random.Generator, *colours: _Rgb, spread: float = 0.03) -> Array:
     """One of the display colours, a little varied."""
     base = np.array(colours[int(rng.integers(len(colours)))], np.float32)
-    return np.clip(base * rng.uniform(0.8, 1.15) + rng.normal(0, 0.5 * spread, 3), 0.02, 0.97).astype(
-        np.float32
-    )
+    return np.clip(base * rng.uniform(0.8, 1.15) + rng.normal(0, 0.5 * spread, 3), 0.02, 0.97).astype(np.float32)
 
 
 def _relief(height: Array, rng: np.random.Generator, depth: float) -> Array:
@@ -93,9 +91,7 @@ def _wood(rng: np.random.Generator) -> Array:
         deep = TILE // planks
         for k in range(planks):
             rows = slice(k * deep, (k + 1) * deep)
-            shade[rows] = np.roll(shade[rows], int(rng.integers(TILE)), axis=1) * float(
-                rng.uniform(0.82, 1.12)
-            )
+            shade[rows] = np.roll(shade[rows], int(rng.integers(TILE)), axis=1) * float(rng.uniform(0.82, 1.12))
             shade[k * deep : k * deep + 3] *= 0.35
     out = _flat(colour, shade.astype(np.float32))
     for _ in range(int(rng.integers(0, 14))):
@@ -112,9 +108,7 @@ def _scratch(out: Array, rng: np.random.Generator, tone: float) -> None:
 
 
 def _concrete(rng: np.random.Generator) -> Array:
-    colour = _pick(
-        rng, (0.6, 0.59, 0.57), (0.48, 0.47, 0.46), (0.7, 0.68, 0.63), (0.4, 0.42, 0.42), spread=0.015
-    )
+    colour = _pick(rng, (0.6, 0.59, 0.57), (0.48, 0.47, 0.46), (0.7, 0.68, 0.63), (0.4, 0.42, 0.42), spread=0.015)
     rough = shifted(cloud(14), rng)
     stain = shifted(cloud(11), rng)
     shade = 1 + (stain - 0.5) * 0.3 + (rough - 0.5) * 0.16 + grain(2) * 0.05 + softened(grain(3), 1.0) * 0.1
@@ -170,9 +164,7 @@ def _fabric(rng: np.random.Generator) -> Array:
     t = np.arange(TILE, dtype=np.float32) * (2 * np.pi / period)
     twill = np.sin(t[:, None] + t[None, :]) * 0.5 + np.sin(t)[None, :] * np.sin(t)[:, None]
     folds = softened(shifted(cloud(11, coarse=2), rng), 14)
-    shade = _relief(folds, rng, 18) * (
-        1 + twill * 0.1 + (shifted(cloud(14), rng) - 0.5) * 0.12 + grain(2) * 0.03
-    )
+    shade = _relief(folds, rng, 18) * (1 + twill * 0.1 + (shifted(cloud(14), rng) - 0.5) * 0.12 + grain(2) * 0.03)
     return _flat(colour, shade.astype(np.float32))
 
 
@@ -192,29 +184,21 @@ def _tiles(rng: np.random.Generator) -> Array:
     side = int(rng.choice([128, 256]))
     joint = _joints(side, side, 5, False)[:, :, None]
     out = _flat(colour, 1 + (shifted(cloud(11), rng) - 0.5) * 0.3 + (shifted(cloud(14), rng) - 0.5) * 0.15)
-    return np.asarray(
-        out * (1 - joint) + _pick(rng, (0.5, 0.5, 0.48), (0.25, 0.24, 0.23)) * joint, np.float32
-    )
+    return np.asarray(out * (1 - joint) + _pick(rng, (0.5, 0.5, 0.48), (0.25, 0.24, 0.23)) * joint, np.float32)
 
 
-def _strokes(
-    rng: np.random.Generator, out: Array, colours: Array, count: int, length: float, wide: int
-) -> None:
+def _strokes(rng: np.random.Generator, out: Array, colours: Array, count: int, length: float, wide: int) -> None:
     """Blades of grass or needles, drawn in place, each lighter than those before it."""
     at = rng.integers(0, TILE, (count, 2))
     ends = at + np.rint(rng.normal(0, length, (count, 2))).astype(np.int64)
-    tones = (
-        colours[rng.integers(len(colours), size=count)] * (0.35 + 0.75 * np.linspace(0, 1, count))[:, None]
-    )
+    tones = colours[rng.integers(len(colours), size=count)] * (0.35 + 0.75 * np.linspace(0, 1, count))[:, None]
     for start, end, tone in zip(at.tolist(), ends.tolist(), tones.tolist(), strict=True):
         cv2.line(out, start, end, tone, wide)
 
 
 def _grass(rng: np.random.Generator) -> Array:
     dry = float(rng.uniform(0, 1))
-    greens = np.array([[0.25, 0.4, 0.14], [0.36, 0.5, 0.2], [0.45, 0.52, 0.25], [0.62, 0.58, 0.36]]) * (
-        1 - 0.2 * dry
-    )
+    greens = np.array([[0.25, 0.4, 0.14], [0.36, 0.5, 0.2], [0.45, 0.52, 0.25], [0.62, 0.58, 0.36]]) * (1 - 0.2 * dry)
     greens[:, 1] *= 1 - 0.2 * dry
     out = _flat(np.array([0.12, 0.14, 0.07], np.float32), 1 + (shifted(cloud(14), rng) - 0.5))
     _strokes(rng, out, greens, 2600, 13, 2)
@@ -230,9 +214,7 @@ def _stones(rng: np.random.Generator, out: Array, count: int, low: int, high: in
         for cx in (x, x - TILE) if x + r > TILE else (x,):
             axes = (r, max(1, round(r * thin)))
             cv2.ellipse(out, (cx, y + 1), axes, angle, 0, 360, (tone * 0.3).tolist(), -1)
-            cv2.ellipse(
-                out, (cx, y), (max(1, axes[0] - 1), max(1, axes[1] - 1)), angle, 0, 360, tone.tolist(), -1
-            )
+            cv2.ellipse(out, (cx, y), (max(1, axes[0] - 1), max(1, axes[1] - 1)), angle, 0, 360, tone.tolist(), -1)
             if r > 4:
                 cv2.ellipse(
                     out,
@@ -296,9 +278,9 @@ def _paving(rng: np.random.Generator) -> Array:
     colour = _pick(rng, (0.55, 0.54, 0.52), (0.6, 0.38, 0.3), (0.5, 0.45, 0.38))
     wide, tall = ((128, 64), (64, 64), (256, 128))[int(rng.integers(3))]
     joint = _joints(wide, tall, 6, True)[:, :, None]
-    tone = np.repeat(
-        np.repeat(rng.uniform(0.8, 1.15, (TILE // tall, TILE // wide)), tall, 0), wide, 1
-    ).astype(np.float32)
+    tone = np.repeat(np.repeat(rng.uniform(0.8, 1.15, (TILE // tall, TILE // wide)), tall, 0), wide, 1).astype(
+        np.float32
+    )
     shade = tone * (1 + (shifted(cloud(14), rng) - 0.5) * 0.45 + grain(2) * 0.05)
     out = _flat(colour, shade.astype(np.float32))
     return np.asarray(out * (1 - joint) + np.array([0.2, 0.19, 0.14], np.float32) * joint, np.float32)
@@ -306,9 +288,7 @@ def _paving(rng: np.random.Generator) -> Array:
 
 def _leaves(rng: np.random.Generator) -> Array:
     out = _soil(rng) * 0.6
-    tones = np.array(
-        [[0.55, 0.33, 0.14], [0.68, 0.5, 0.2], [0.42, 0.25, 0.13], [0.5, 0.45, 0.2], [0.35, 0.22, 0.14]]
-    )
+    tones = np.array([[0.55, 0.33, 0.14], [0.68, 0.5, 0.2], [0.42, 0.25, 0.13], [0.5, 0.45, 0.2], [0.35, 0.22, 0.14]])
     for _ in range(260):
         centre = [int(v) for v in rng.integers(0, TILE, 2)]
         long, turn = int(rng.integers(10, 26)), float(rng.uniform(0, 360))

@@ -81,11 +81,7 @@ def _open_air(rng: np.random.Generator, floor: Array, night: bool) -> Array:
     out[HIGH // 2 :] = floor * (0.12 if night else 0.6)
     for _ in range(int(rng.integers(20, 60))):
         x, w, h = int(rng.integers(WIDE)), int(rng.integers(3, 16)), int(rng.integers(2, 12))
-        tone = (
-            np.array([0.05, 0.09, 0.04])
-            if rng.random() < 0.6
-            else rng.uniform(0.1, 0.4) * np.array([1, 0.9, 0.8])
-        )
+        tone = np.array([0.05, 0.09, 0.04]) if rng.random() < 0.6 else rng.uniform(0.1, 0.4) * np.array([1, 0.9, 0.8])
         tone = tone * rng.uniform(0.5, 1.8) * (0.1 if night else 1.0)
         cv2.ellipse(out, (x, HIGH // 2), (w, h), 0, 180, 360, tone.tolist(), -1)
     if night:

@@ -49,9 +49,7 @@ def metal(rng: np.random.Generator) -> Surface:
     name = str(rng.choice(list(_METALS), p=_SHARES))
     colour, rough, shine = _METALS[name]
     base = linear(
-        np.asarray(
-            np.clip(np.array(colour) * rng.uniform(0.88, 1.1) + rng.normal(0, 0.015, 3), 0, 1), np.float32
-        )
+        np.asarray(np.clip(np.array(colour) * rng.uniform(0.88, 1.1) + rng.normal(0, 0.015, 3), 0, 1), np.float32)
     )
     rough = float(np.clip(rough * rng.uniform(0.6, 1.6), 0.08, 0.95))
     worn = float(rng.choice([0.0, 0.35, 0.55], p=[0.74, 0.2, 0.06])) if name != "rust" else 0.75
@@ -80,9 +78,7 @@ def metal(rng: np.random.Generator) -> Surface:
     return look
 
 
-def plain(
-    colour: tuple[float, float, float], *, rough: float, metal: float = 0.0, grainy: float = 0.1
-) -> Surface:
+def plain(colour: tuple[float, float, float], *, rough: float, metal: float = 0.0, grainy: float = 0.1) -> Surface:
     """One colour with a little mottling: for clutter."""
     base = linear(colour)
 

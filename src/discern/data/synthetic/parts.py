@@ -93,9 +93,7 @@ def _cache() -> Path:
     return (Path(home) if home else Path.home() / ".cache") / "discern" / "parts"
 
 
-def _rendered(
-    folder: Path, parts: Parts, workers: int | None, report: Callable[[int, int], None] | None
-) -> None:
+def _rendered(folder: Path, parts: Parts, workers: int | None, report: Callable[[int, int], None] | None) -> None:
     """Fill a temporary sibling and rename it; if another process was first with the same set, keep theirs."""
     temporary = folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:8]}.tmp")
     try:

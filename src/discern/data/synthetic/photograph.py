@@ -19,9 +19,7 @@ def focus(picture: Array, depth: Array, subject: float, rng: np.random.Generator
     miss = float(rng.normal(0, 0.25)) if rng.random() < 0.05 else 0.0
     out = picture
     if aperture > 0.3:
-        blur = np.clip(
-            np.abs(1.0 - subject * (1 + miss) / np.maximum(depth, 0.1)) * aperture * 2.0, 0, aperture
-        )
+        blur = np.clip(np.abs(1.0 - subject * (1 + miss) / np.maximum(depth, 0.1)) * aperture * 2.0, 0, aperture)
         blur = cv2.GaussianBlur(blur.astype(np.float32), (0, 0), max(0.8, 0.012 * size))
         # three blurred copies, mixed by the wanted radius: near enough to a true lens at this size
         done = np.zeros_like(blur)

@@ -73,9 +73,7 @@ def plan(parts: Parts) -> list[Entry]:
     for at in rng.permutation(train)[: round(faults.wrong_labels * train)].tolist():
         others = [label for label in CLASSES if label != entries[at].true_class]
         wrong = others[int(rng.integers(len(others)))]
-        entries[at] = replace(
-            entries[at], stored_class=wrong, fault="wrong_label", detail=f"stored as {wrong}"
-        )
+        entries[at] = replace(entries[at], stored_class=wrong, fault="wrong_label", detail=f"stored as {wrong}")
     entries += _copies(entries, train, parts, rng)
     entries += _damaged(parts, counts)
     return _named(entries, rng)
@@ -91,9 +89,7 @@ def _copies(entries: list[Entry], train: int, parts: Parts, rng: np.random.Gener
     out = []
     for k in range(exact + near):
         at = sources[k % len(sources)]
-        kind, detail = (
-            ("exact_duplicate", None) if k < exact else ("near_duplicate", EDITS[(k - exact) % len(EDITS)])
-        )
+        kind, detail = ("exact_duplicate", None) if k < exact else ("near_duplicate", EDITS[(k - exact) % len(EDITS)])
         out.append(replace(entries[at], split="test", fault=kind, detail=detail, origin=at))
     return out
 
@@ -106,11 +102,7 @@ def _damaged(parts: Parts, counts: list[int]) -> list[Entry]:
     for k, (fault, detail) in enumerate(kinds):
         turn = k % len(CLASSES)
         label, index = CLASSES[turn], counts[turn] + k // len(CLASSES)
-        out.append(
-            Entry(
-                split="train", stored_class=label, true_class=label, index=index, fault=fault, detail=detail
-            )
-        )
+        out.append(Entry(split="train", stored_class=label, true_class=label, index=index, fault=fault, detail=detail))
     return out
 
 

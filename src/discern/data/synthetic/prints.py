@@ -47,9 +47,7 @@ _FONTS = (
 )
 
 
-def _write(
-    face: Bytes, text: str, x: float, y: float, width: float, ink: tuple[float, ...], font: int
-) -> float:
+def _write(face: Bytes, text: str, x: float, y: float, width: float, ink: tuple[float, ...], font: int) -> float:
     """Write a word with its left baseline at (x, y), `width` wide, all in shares of the side; gives its height."""
     scale = width * SIDE / max(cv2.getTextSize(text, font, 1.0, 1)[0][0], 1)
     scale = min(scale, 2.6)
@@ -75,9 +73,7 @@ def _arrows(face: Bytes, x: int, y: int, s: int, ink: tuple[float, ...]) -> None
     for k in (0, 1):
         cx = x + k * s
         cv2.arrowedLine(face, (cx, y + s), (cx, y), ink, max(1, s // 9), cv2.LINE_AA, tipLength=0.4)
-    cv2.line(
-        face, (x - s // 3, y + s + s // 5), (x + s + s // 3, y + s + s // 5), ink, max(1, s // 9), cv2.LINE_AA
-    )
+    cv2.line(face, (x - s // 3, y + s + s // 5), (x + s + s // 3, y + s + s // 5), ink, max(1, s // 9), cv2.LINE_AA)
 
 
 def _layout(face: Bytes, rng: np.random.Generator, ink: tuple[float, ...], second: tuple[float, ...]) -> None:
@@ -97,10 +93,7 @@ def _layout(face: Bytes, rng: np.random.Generator, ink: tuple[float, ...], secon
     for _ in range(int(rng.integers(0, 4))):
         word = str(rng.choice(_WORDS))
         width = float(rng.uniform(0.3, 0.85))
-        at += (
-            _write(face, word, float(rng.uniform(0.05, max(0.06, 0.95 - width))), at + 0.1, width, ink, font)
-            + 0.06
-        )
+        at += _write(face, word, float(rng.uniform(0.05, max(0.06, 0.95 - width))), at + 0.1, width, ink, font) + 0.06
         if at > 0.8:
             break
     for _ in range(int(rng.integers(0, 7))):
@@ -161,9 +154,7 @@ def faces(rng: np.random.Generator, count: int, *, tape: bool) -> Array:
 def _tape(face: Array, rng: np.random.Generator) -> None:
     """A strip of parcel tape along the middle, clear brown, white or printed."""
     wide = int(rng.integers(9, 22))
-    colour = np.array(
-        ((0.62, 0.44, 0.24), (0.82, 0.74, 0.6), (0.88, 0.88, 0.86))[int(rng.integers(3))], np.float32
-    )
+    colour = np.array(((0.62, 0.44, 0.24), (0.82, 0.74, 0.6), (0.88, 0.88, 0.86))[int(rng.integers(3))], np.float32)
     rows = slice(SIDE // 2 - wide, SIDE // 2 + wide)
     clear = float(rng.uniform(0.35, 0.9))
     face[rows] = face[rows] * (1 - clear) + colour * clear

@@ -66,18 +66,14 @@ def _trace(scene: Scene, size: int) -> tuple[Array, Array, NDArray[np.bool_]]:
 
     colour, behind = _surroundings(scene, bodies, rays, size, owner >= 0, hits)
     nearest = np.where(np.isfinite(depth), depth, behind)
-    order = sorted(
-        range(len(bodies)), key=lambda n: -float(np.linalg.norm(bodies[n].position - scene.camera.eye))
-    )
+    order = sorted(range(len(bodies)), key=lambda n: -float(np.linalg.norm(bodies[n].position - scene.camera.eye)))
     for number in order:
         met = hits[number]
         seen = (owner[met.index] == number) | ((owner[met.index] < 0) & (met.depth < behind[met.index]))
         index, far, cover = met.index[seen], met.depth[seen], met.cover[seen]
         if index.size:
             at = (rays[0][index], rays[1][index], rays[2][index])
-            light = shade_body(
-                bodies[number], bodies, scene.light, scene.ground, scene.camera.eye, at, far, pixel
-            )
+            light = shade_body(bodies[number], bodies, scene.light, scene.ground, scene.camera.eye, at, far, pixel)
             colour[:, index] = colour[:, index] * (1 - cover) + light * cover
     labelled = [n for n, b in enumerate(bodies) if b.labelled]
     mask = np.isin(owner, labelled).reshape(size, size)
@@ -113,9 +109,7 @@ def _surroundings(
     if float(away.max(initial=0)) > reach:
         fade = np.clip((away - reach) * (1 / (2 * reach)), 0, 1)
         fade = fade * fade * (3 - 2 * fade)
-        seen = (
-            seen * (1 - fade) + look_up(scene.light.panorama[1], at[0], at[1], np.maximum(at[2], 0.0)) * fade
-        )
+        seen = seen * (1 - fade) + look_up(scene.light.panorama[1], at[0], at[1], np.maximum(at[2], 0.0)) * fade
     colour[:, low] = seen
     high = np.flatnonzero(~falls & ~soft)
     if high.size:

@@ -76,9 +76,7 @@ def _likes(label: str, rng: np.random.Generator) -> list[Body]:
         size = float(rng.uniform(0.75, 1.1)) / item.shape.radius
         away = float(rng.uniform(1.75, 2.3))
         angle = around + k * 2.2
-        bodies.append(
-            _rested(item, turned, away * np.cos(angle), away * np.sin(angle), 0.0, size, labelled=True)
-        )
+        bodies.append(_rested(item, turned, away * np.cos(angle), away * np.sin(angle), 0.0, size, labelled=True))
     return bodies
 
 
@@ -97,9 +95,7 @@ def _strewn(bodies: list[Body], rng: np.random.Generator) -> list[Body]:
             if all(float(np.hypot(*(spot - p))) > r + radius for p, r in taken):
                 item = Subject(shape=shape, surface=surface)
                 rotation = about("z", float(rng.uniform(0, 2 * np.pi)))
-                out.append(
-                    _rested(item, rotation, float(spot[0]), float(spot[1]), 0.0, scale, labelled=False)
-                )
+                out.append(_rested(item, rotation, float(spot[0]), float(spot[1]), 0.0, scale, labelled=False))
                 taken.append((spot, radius))
                 break
     return out
@@ -128,9 +124,7 @@ def _framed(bodies: list[Body], azimuth: float, elevation: float, rng: np.random
     points = np.concatenate([b.hull() for b in bodies])
     target = np.asarray((points.min(axis=0) + points.max(axis=0)) / 2, np.float32)
     want = float(rng.uniform(0.7, 0.9) if rng.random() < 0.9 else rng.uniform(0.25, 0.7))
-    want = min(
-        want * (1 + 0.25 * (sum(b.labelled for b in bodies) - 1)), 0.9
-    )  # several together need more room
+    want = min(want * (1 + 0.25 * (sum(b.labelled for b in bodies) - 1)), 0.9)  # several together need more room
     focal = float(np.exp(rng.uniform(np.log(0.95), np.log(2.6))))
     roll = float(rng.normal(0, 0.12))
     towards = direction(azimuth, elevation)
@@ -145,8 +139,7 @@ def _framed(bodies: list[Body], azimuth: float, elevation: float, rng: np.random
     # a little of the subject may leave the frame in one picture of seven
     spill = 0.15 if rng.random() < 0.15 else -0.03
     room = [
-        (float(-low[k] - spill * (high[k] - low[k])), float(1 - high[k] + spill * (high[k] - low[k])))
-        for k in (0, 1)
+        (float(-low[k] - spill * (high[k] - low[k])), float(1 - high[k] + spill * (high[k] - low[k]))) for k in (0, 1)
     ]
     moved = [float(rng.uniform(min(a, b), max(a, b))) if a < b or spill > 0 else 0.0 for a, b in room]
     return replace(camera, centre=(0.5 + 0.5 * moved[0], 0.5 + 0.5 * moved[1]))

@@ -66,9 +66,7 @@ def shade_body(
         bare = (bent[0] * size, bent[1] * size, bent[2] * size)
     normal = turn(body.rotation, *bare)
     nx, ny, nz = normal
-    facing = np.clip(
-        nx * float(light.towards[0]) + ny * float(light.towards[1]) + nz * float(light.towards[2]), 0, 1
-    )
+    facing = np.clip(nx * float(light.towards[0]) + ny * float(light.towards[1]) + nz * float(light.towards[2]), 0, 1)
     # start shadow rays a little off the surface, or it shadows itself
     lift = 0.012 * body.scale * body.shape.radius
     lifted = (px + nx * lift, py + ny * lift, pz + nz * lift)

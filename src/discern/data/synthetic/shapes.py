@@ -69,9 +69,7 @@ def bolt(rng: np.random.Generator) -> Shape:
     depth = pitch * 0.5
     plain = 0.0 if rng.random() < 0.55 else float(rng.uniform(0.15, 0.6)) * shank
     apothem = float(rng.uniform(1.5, 1.75))
-    head = {"hex": rng.uniform(1.1, 1.5), "flange": 1.5, "socket": rng.uniform(1.7, 2.0), "button": 1.05}[
-        kind
-    ]
+    head = {"hex": rng.uniform(1.1, 1.5), "flange": 1.5, "socket": rng.uniform(1.7, 2.0), "button": 1.05}[kind]
     head = float(head)
     wide = {"hex": apothem / _SIN60, "flange": 2.2, "socket": apothem, "button": 1.85}[kind]
     key = float(rng.uniform(0.75, 0.95)) * (0.75 if kind == "button" else 1.0)
@@ -105,10 +103,7 @@ def bolt(rng: np.random.Generator) -> Shape:
         return np.minimum(body, top)
 
     lift = np.array([0, 0, -shift], np.float32)
-    hull = (
-        np.concatenate([ring(wide, 0.1), ring(wide, head * 0.9), ring(1.0, tip + 0.3), ring(0.72, tip)])
-        + lift
-    )
+    hull = np.concatenate([ring(wide, 0.1), ring(wide, head * 0.9), ring(1.0, tip + 0.3), ring(0.72, tip)]) + lift
     return Shape(distance=distance, half=(wide, wide, (shank + head) / 2), stride=0.7, hull=hull)
 
 
@@ -149,14 +144,10 @@ def washer(rng: np.random.Generator) -> Shape:
     """A washer: flat, large (penny), thick, split spring or toothed."""
     kind = str(rng.choice(["flat", "large", "thick", "spring", "toothed"], p=[0.34, 0.18, 0.18, 0.2, 0.1]))
     inner = float(
-        {"large": rng.uniform(0.2, 0.36), "spring": rng.uniform(0.55, 0.66)}.get(
-            kind, rng.uniform(0.42, 0.58)
-        )
+        {"large": rng.uniform(0.2, 0.36), "spring": rng.uniform(0.55, 0.66)}.get(kind, rng.uniform(0.42, 0.58))
     )
     thick = float(
-        {"thick": rng.uniform(0.14, 0.26), "spring": rng.uniform(0.1, 0.16)}.get(
-            kind, rng.uniform(0.045, 0.1)
-        )
+        {"thick": rng.uniform(0.14, 0.26), "spring": rng.uniform(0.1, 0.16)}.get(kind, rng.uniform(0.045, 0.1))
     )
     middle, width = (1 + inner) / 2, (1 - inner) / 2
     edge = min(0.035, thick * 0.4)
@@ -224,9 +215,7 @@ def carton(half: tuple[float, float, float], rng: np.random.Generator) -> Shape:
         return np.maximum(d, -slit)  # the slit between the two top flaps
 
     pad = max(bulge, 0.0) + 0.01
-    return Shape(
-        distance=distance, half=(half[0] + pad, half[1] + pad, half[2] + pad), stride=0.9, hull=corners(half)
-    )
+    return Shape(distance=distance, half=(half[0] + pad, half[1] + pad, half[2] + pad), stride=0.9, hull=corners(half))
 
 
 def bag(half: tuple[float, float, float], rng: np.random.Generator) -> Shape:

@@ -78,9 +78,7 @@ def pose(label: str, shape: Shape, rng: np.random.Generator) -> tuple[Array, boo
             return yaw, True
         if chance < 0.9:
             return yaw @ about(str(rng.choice(["x", "y"])), np.pi / 2 * float(rng.choice([-1, 1]))), True
-        return yaw @ about("x", float(rng.uniform(-0.9, 0.9))) @ about(
-            "y", float(rng.uniform(-0.9, 0.9))
-        ), False
+        return yaw @ about("x", float(rng.uniform(-0.9, 0.9))) @ about("y", float(rng.uniform(-0.9, 0.9))), False
     if chance < 0.66:
         return yaw @ about("x", float(rng.choice([0, np.pi]))), True
     lean = float(rng.uniform(-0.25, 0.25))

@@ -29,9 +29,7 @@ Report = Callable[[int, int], None]
 _SERIAL = 24  # a worker takes about a second to start, as long as rendering this many
 
 
-def fill(
-    folder: Path, entries: list[Entry], parts: Parts, *, workers: int | None, report: Report | None
-) -> None:
+def fill(folder: Path, entries: list[Entry], parts: Parts, *, workers: int | None, report: Report | None) -> None:
     """Write every planned file, the masks and the truth into an existing, empty folder."""
     for path in {(folder / p).parent for e in entries for p in (e.path, e.mask) if p is not None}:
         path.mkdir(parents=True, exist_ok=True)
@@ -67,9 +65,7 @@ def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _share_out(
-    folder: Path, entries: list[Entry], parts: Parts, workers: int, advance: Callable[[], None]
-) -> None:
+def _share_out(folder: Path, entries: list[Entry], parts: Parts, workers: int, advance: Callable[[], None]) -> None:
     """Hand the entries to child processes, one at a time each, so that none waits for a slow one."""
     jobs: SimpleQueue[Entry] = SimpleQueue()
     for entry in entries:
