@@ -108,6 +108,12 @@ def test_turning_and_zooming_keep_the_centre():
     np.testing.assert_allclose(maps @ [16, 16, 1], np.full((50, 2), 16.0), atol=1e-9)
 
 
+def test_turning_and_zooming_keep_right_angles():
+    linear = affine(33, count=50, flip=0.5, vertical_flip=0.5, rotate=90, zoom=0.5)[:, :, :2]
+    gram = linear @ linear.transpose(0, 2, 1)
+    np.testing.assert_allclose(gram, gram[:, :1, :1] * np.eye(2), atol=1e-9)
+
+
 def test_an_image_is_varied_the_same_in_any_batch():
     augmentation = Augmentation(flip=0.5, shift=0.1, rotate=10, zoom=0.1)
     whole = augmentation.affine(seed=1, epoch=2, keys=KEYS[:50], size=32)

@@ -111,6 +111,13 @@ def test_identical_files_stay_together_even_under_two_labels():
     assert split.table.group_by("digest").agg(pl.col("split").n_unique())["split"].to_list() == [1] * 20
 
 
+@pytest.mark.parametrize("seed", range(8))
+def test_many_copies_of_one_file_do_not_swell_a_small_split(seed):
+    digests = [f"{max(0, i - 19):032x}" for i in range(40)] + [f"{i:032x}" for i in range(100, 140)]
+    split = with_splits(dataset([40, 40], digests=digests), seed=seed)  # 20 of a's 40 images are one file
+    assert split.split("val").class_counts() == split.split("test").class_counts() == {"a": 6, "b": 6}
+
+
 def test_splits_that_are_there_are_kept():
     given_split = ["test"] * 10 + ["train"] * 40 + ["test"] * 5 + ["train"] * 45
     split = with_splits(dataset([50, 50], split=given_split), seed=0)

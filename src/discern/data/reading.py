@@ -50,6 +50,8 @@ def _file_portion(root: Path, part: pl.DataFrame) -> Portion:
 
 def _read(path: Path) -> bytes | OSError:
     try:
+        if path.exists() and not path.is_file():  # a named pipe would wait for ever
+            return OSError(None, "not a regular file")
         return path.read_bytes()
     except OSError as error:
         return error

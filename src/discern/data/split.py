@@ -10,11 +10,11 @@ import polars as pl
 from discern.data.dataset import SPLITS, Dataset
 from discern.errors import DataError
 
-SHARES = {"val": 0.15, "test": 0.15}
-"""Share of the images that a missing split takes from what is there for training."""
+SHARE = 0.15
+"""Of the images that are there for training, what a missing split takes."""
 
 
-def with_splits(dataset: Dataset, *, seed: int) -> Dataset:
+def with_splits(dataset: Dataset, *, seed: int, val_share: float = SHARE) -> Dataset:
     """The scanned Dataset with train, val and test; splits it already has are kept as they are.
 
     What is missing is taken from the training images, class by class, in an order that depends only on the seed
@@ -23,7 +23,8 @@ def with_splits(dataset: Dataset, *, seed: int) -> Dataset:
     Raises DataError when a class is too small to stand in every split, or is missing from a given one.
     """
     table = dataset.table.with_columns(pl.col("split").fill_null("train"))
-    missing = [name for name in SHARES if name not in set(table["split"])]
+    shares = {"val": val_share, "test": SHARE}
+    missing = {name: share for name, share in shares.items() if name not in set(table["split"])}
     train = table.filter(pl.col("split") == "train")
     keys = pl.Series("key", [_key(seed, digest) for digest in train["digest"]], dtype=pl.UInt64)
     shuffled = train.select("image", "label", "digest").with_columns(keys).sort("key", "image")
@@ -50,12 +51,12 @@ def refuse_missing_classes(dataset: Dataset, splits: Sequence[str] = SPLITS) -> 
             )
 
 
-def _assign(rows: pl.DataFrame, missing: list[str], decided: dict[str, str]) -> None:
+def _assign(rows: pl.DataFrame, missing: dict[str, float], decided: dict[str, str]) -> None:
     """Decide the split of every digest of one class, given in shuffled order.
 
     Quotas are rounded to the nearest image, at least one. A cluster of copies goes whole.
     """
-    quotas = {name: max(1, round(SHARES[name] * rows.height)) for name in missing}
+    quotas = {name: max(1, round(share * rows.height)) for name, share in missing.items()}
     for (digest,), cluster in rows.group_by("digest", maintain_order=True):
         fits = next((name for name in missing if quotas[name] >= cluster.height), "train")
         split = decided.setdefault(str(digest), fits)

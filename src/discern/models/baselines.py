@@ -27,6 +27,11 @@ def majority(train_labels: Labels, count: int, classes: int) -> Probabilities:
     return np.tile(shares.astype(np.float32), (count, 1))
 
 
+def spread(count: int) -> Labels:
+    """Rows of at most TRAINING_LIMIT training images, evenly spread, as tables are sorted by class."""
+    return np.linspace(0, count - 1, min(count, TRAINING_LIMIT)).astype(np.int64)
+
+
 def color_histograms(images: Images) -> Float[np.ndarray, "image 64"]:
     """Share of each image's pixels in each of 4 x 4 x 4 colours, float32."""
     codes = (images // (256 // _BINS)).astype(np.int32)
@@ -43,7 +48,7 @@ def color_histogram_model(
     model = make_pipeline(StandardScaler(), LogisticRegression(C=0.1, max_iter=200))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # a baseline may stop a little short of its optimum
-        model.fit(train[:TRAINING_LIMIT], labels[:TRAINING_LIMIT])
+        model.fit(train, labels)
     probabilities = np.zeros((len(others), classes), np.float32)
     probabilities[:, model.classes_] = model.predict_proba(others)
     return probabilities

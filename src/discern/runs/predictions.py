@@ -10,7 +10,7 @@ import polars as pl
 from jaxtyping import Float, Int
 
 from discern.errors import DataError
-from discern.files import writing
+from discern.files import write_table
 
 Labels = Int[np.ndarray, " image"]
 Probabilities = Float[np.ndarray, "image class"]
@@ -97,8 +97,7 @@ class Predictions:
 
     def write(self, path: Path) -> None:
         """Write the table as Parquet, whole or not at all."""
-        with writing(path) as temporary:
-            self.to_table().write_parquet(temporary)
+        write_table(path, self.to_table())
 
     @classmethod
     def read(cls, path: Path) -> Predictions:

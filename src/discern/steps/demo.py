@@ -1,4 +1,4 @@
-"""Demo: the whole main job on the built-in images - render, audit, split, train two models, compare, explain, report."""
+"""Demo: the whole main job on the built-in images, with two models to compare."""
 
 from __future__ import annotations
 

@@ -39,7 +39,7 @@ def listed(data: Data) -> Dataset:
     return data if isinstance(data, Dataset) else open_dataset(data)
 
 
-def prepare(data: Data, *, size: int, fit: Fit, seed: int, progress: Progress) -> Prepared:
+def prepare(data: Data, *, size: int, fit: Fit, seed: int, val_share: float, progress: Progress) -> Prepared:
     """Read every image, leave out the unreadable, make the missing splits, audit the result.
 
     Raises DataError when nothing can be read or a class is missing from a split.
@@ -51,7 +51,7 @@ def prepare(data: Data, *, size: int, fit: Fit, seed: int, progress: Progress) -
             f"None of the {len(scanned)} images in {scanned.root} can be decoded; the first, "
             f"{scanned.images[0]}: {scanned.table['problem'][0]}."
         )
-    dataset = with_splits(readable, seed=seed)
+    dataset = with_splits(readable, seed=seed, val_share=val_share)
     unreadable = scanned.filter(pl.col("problem").is_not_null())
     findings = (*audit(unreadable), *audit(dataset))
     for sentence in summarise(findings):

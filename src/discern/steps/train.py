@@ -52,7 +52,7 @@ def train(
     plan = recipe if isinstance(recipe, Recipe) else load_recipe(os.fspath(recipe)) if recipe else Recipe()
     plan = plan.with_changes({**changes, **({"model": model} if model else {})})
     size = plan.size or zoo.find(plan.model).config.input_size
-    prepared = prepare(data, size=size, fit=plan.fit, seed=plan.seed, progress=progress)
+    prepared = prepare(data, size=size, fit=plan.fit, seed=plan.seed, val_share=plan.val_share, progress=progress)
     dataset, pixels = prepared.dataset, prepared.pixels
     progress.say(f"Data: {dataset}")
 
@@ -165,14 +165,14 @@ def _judge(run: Run, dataset: Dataset, pixels: Pixels, progress: Progress) -> No
     milliseconds = (time.perf_counter() - start) * 1000 / len(index)
 
     train_part = dataset.split("train")
-    few = train_part.index[: baselines.TRAINING_LIMIT]
-    histograms = baselines.color_histograms(pixels.take(few)), baselines.color_histograms(pixels.take(index))
     labels, classes = train_part.labels, len(dataset.classes)
+    few = baselines.spread(len(labels))
+    histograms = [baselines.color_histograms(pixels.take(rows)) for rows in (train_part.index[few], index)]
     says = {
         "predictions.parquet": model_says,
         "baselines/majority class.parquet": baselines.majority(labels, len(index), classes),
         "baselines/color histogram.parquet": baselines.color_histogram_model(
-            histograms[0], labels[: len(few)], histograms[1], classes
+            histograms[0], labels[few], histograms[1], classes
         ),
     }
     for file, probabilities in says.items():

@@ -25,6 +25,8 @@ class Recipe:
     """Name of the network; `discern models` lists them."""
     seed: int = 0
     """Of the split, the initial weights, the order, the augmentation and dropout."""
+    val_share: float = 0.15
+    """Share of the training images held out for validation when the data have no validation split."""
     size: int | None = None
     """Side of the square images are fitted to, pixels; none takes the network's own."""
     fit: Fit = "pad"
@@ -80,6 +82,7 @@ class Recipe:
 _VALID: pydantic.TypeAdapter[Recipe] = pydantic.TypeAdapter(Recipe)
 
 _LIMITS: dict[str, tuple[float, float]] = {
+    "val_share": (0.001, 0.9),
     "size": (4, 4096),
     "epochs": (1, 100_000),
     "batch_size": (1, 65_536),

@@ -82,6 +82,7 @@ def split_folders(root: Path) -> list[tuple[str | None, Path]]:
     known = [(SPLIT_FOLDERS[name.lower()], f) for name, f in _sub_folders(root) if name.lower() in SPLIT_FOLDERS]
     names = [split for split, _ in known]
     if "train" not in names or len(set(names)) < 2:
+        _refuse_half_layout(root, known)
         return [(None, root)]
     if len(set(names)) < len(names):
         raise DataError(
@@ -94,6 +95,17 @@ def split_folders(root: Path) -> list[tuple[str | None, Path]]:
             f"{', '.join(f.name + '/' for f in strange)}; move them away, or name the folder of classes itself."
         )
     return list(known)
+
+
+def _refuse_half_layout(root: Path, known: list[tuple[str, Path]]) -> None:
+    """A test/ with the class folders' own names inside, beside them, is a split and not one more class."""
+    classes = {name for name, _ in _sub_folders(root)}
+    for split, folder in known:
+        if classes & {name for name, _ in _sub_folders(folder)}:
+            raise DataError(
+                f"{root} has {folder.name}/ beside the class folders it repeats: move the classes into "
+                f"{root}/train/, or move {folder.name}/ elsewhere and give it as --{split}."
+            )
 
 
 def _sub_folders(folder: Path) -> list[tuple[str, Path]]:

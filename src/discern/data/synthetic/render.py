@@ -15,7 +15,7 @@ from discern.data.synthetic.photograph import develop, expose, focus
 from discern.data.synthetic.scene import Scene, compose
 from discern.data.synthetic.shading import scene_light, shade_body, shade_ground
 
-VERSION = 1
+VERSION = 3
 """Raised whenever the same key would give other pixels; part of every cache name."""
 
 

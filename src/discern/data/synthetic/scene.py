@@ -123,10 +123,10 @@ def _framed(bodies: list[Body], azimuth: float, elevation: float, rng: np.random
     """A camera whose frame the labelled bodies fill to a drawn share, at times off-centre or cropped."""
     points = np.concatenate([b.hull() for b in bodies])
     target = np.asarray((points.min(axis=0) + points.max(axis=0)) / 2, np.float32)
-    want = float(rng.uniform(0.7, 0.9) if rng.random() < 0.9 else rng.uniform(0.25, 0.7))
+    want = float(rng.uniform(0.6, 0.88) if rng.random() < 0.9 else rng.uniform(0.2, 0.6))
     want = min(want * (1 + 0.25 * (sum(b.labelled for b in bodies) - 1)), 0.9)  # several together need more room
     focal = float(np.exp(rng.uniform(np.log(0.95), np.log(2.6))))
-    roll = float(rng.normal(0, 0.12))
+    roll = float(rng.normal(0, 0.2))
     towards = direction(azimuth, elevation)
     distance = 3.0 * focal
     for _ in range(5):
@@ -142,7 +142,7 @@ def _framed(bodies: list[Body], azimuth: float, elevation: float, rng: np.random
         (float(-low[k] - spill * (high[k] - low[k])), float(1 - high[k] + spill * (high[k] - low[k]))) for k in (0, 1)
     ]
     moved = [float(rng.uniform(min(a, b), max(a, b))) if a < b or spill > 0 else 0.0 for a, b in room]
-    return replace(camera, centre=(0.5 + 0.5 * moved[0], 0.5 + 0.5 * moved[1]))
+    return replace(camera, centre=(0.5 + 0.95 * moved[0], 0.5 + 0.95 * moved[1]))
 
 
 def _telling(label: str, first: Body, towards: Array) -> bool:
@@ -170,8 +170,9 @@ def compose(label: str, domain: str, rng: np.random.Generator) -> Scene:
     if rng.random() < 0.08:
         strewn.append(_in_the_way(bodies[0], azimuth, elevation, rng))
     names = GROUNDS[domain]
-    # the first ground of each domain is the plainest, and the commonest in real catalogues
-    shares = [0.66] + [0.34 / (len(names) - 1)] * (len(names) - 1)
+    # most catalogue pictures stand on a plain sweep; out of doors there is no plainest ground
+    plain = 0.66 if domain == "workshop" else 1 / len(names)
+    shares = [plain] + [(1 - plain) / (len(names) - 1)] * (len(names) - 1)
     floor = ground(str(rng.choice(names, p=shares)), rng)
     lit_by = light(rng, domain=domain, floor=floor.mean, endless=floor.endless)
     dark = bool(lit_by.sky[0].mean() < 0.06) or rng.random() < 0.08

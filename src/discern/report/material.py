@@ -1,0 +1,145 @@
+"""Material: the data that runs were made from - classes, splits, sizes, and what the audit found."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+from markupsafe import Markup
+
+from discern.data.dataset import SPLITS, Dataset
+from discern.report import wording
+from discern.report.plots import count_plot, side_plot
+from discern.report.subject import SPLIT_NAMES, Subject
+
+_ORDER = {"error": 0, "warning": 1, "note": 2}
+
+_EVIDENCE = 260
+"""Characters of evidence in the table: a cluster of copies can name thousands of files."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FindingLine:
+    """All findings of one kind and severity."""
+
+    kind: str
+    """In words."""
+    severity: str
+    """'error', 'warning' or 'note'."""
+    count: int
+    """Findings."""
+    images: int
+    """Images concerned."""
+    evidence: str
+    """That of the first."""
+    remedy: str
+    """What to do."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Material:
+    """The data section, once per dataset."""
+
+    title: str
+    """Images, classes and root."""
+    runs: str
+    """Which runs used it; empty when all did."""
+    splits: tuple[tuple[str, str, str], ...]
+    """Split, its name in words, and its number of images."""
+    counts: Markup
+    """Images per class and split."""
+    sides: Markup | None
+    """The sizes of the images; none when the data was not scanned."""
+    sides_sentence: str
+    """Smallest, median and largest."""
+    findings: tuple[FindingLine, ...]
+    """The gravest first."""
+
+
+def materials(subjects: Sequence[Subject]) -> tuple[Material, ...]:
+    """A section per distinct dataset, in the order of the runs."""
+    groups: dict[str, list[Subject]] = {}
+    for subject in subjects:
+        groups.setdefault(str(subject.info["dataset"]["fingerprint"]), []).append(subject)
+    return tuple(
+        _material(group, f"d{number}", "" if len(groups) == 1 else wording.listing(tuple(s.name for s in group)))
+        for number, group in enumerate(groups.values(), start=1)
+    )
+
+
+def _material(group: Sequence[Subject], anchor: str, runs: str) -> Material:
+    first = group[0]
+    dataset = first.dataset
+    sides, sentence = _sides(dataset, int(first.info["preprocessing"]["size"]), anchor)
+    return Material(
+        title=f"{wording.count(len(dataset), 'image')} of {len(dataset.classes)} classes in {dataset.root}",
+        runs=runs,
+        splits=tuple(
+            (split, SPLIT_NAMES[split].capitalize(), f"{number:,}") for split, number in dataset.split_counts().items()
+        ),
+        counts=_counts(dataset, anchor),
+        sides=sides,
+        sides_sentence=sentence,
+        findings=_findings(first),
+    )
+
+
+def _counts(dataset: Dataset, anchor: str) -> Markup:
+    labels, size = dataset.labels, len(dataset.classes)
+    where = dataset.table["split"].to_numpy()
+    counts = {
+        split: np.bincount(labels[(where == split) & (labels >= 0)], minlength=size).tolist()
+        for split in SPLITS
+        if (where == split).any()
+    }
+    return count_plot(counts, dataset.classes, label="Images per class and split", name=f"{anchor}-counts")
+
+
+def _sides(dataset: Dataset, model_side: int, anchor: str) -> tuple[Markup | None, str]:
+    if not dataset.scanned:
+        return None, "The sizes of the images were not recorded."
+    table = dataset.table.select("width", "height").drop_nulls()
+    if table.is_empty():
+        return None, "No image could be decoded, so sizes are unknown."
+    shorter = table.select(pl.min_horizontal("width", "height")).to_series()
+    smallest, largest = table.row(int(shorter.arg_min() or 0)), table.row(int(shorter.arg_max() or 0))
+    if shorter.n_unique() == 1 and table.n_unique() == 1:
+        return None, f"Every image is {_size(smallest)} pixels; the model sees {model_side} \u00d7 {model_side}."
+    small = int((shorter < model_side).sum())
+    sentence = (
+        f"From {_size(smallest)} to {_size(largest)} pixels, the shorter side {int(np.median(shorter.to_numpy())):,} "
+        f"in the middle. {small:,} of {wording.count(len(shorter), 'image')} have fewer pixels than the model sees "
+        "and are enlarged for it."
+    )
+    plot = side_plot(
+        shorter.to_list(),
+        model_side=model_side,
+        label="Number of images by their shorter side in pixels",
+        name=f"{anchor}-sides",
+    )
+    return plot, sentence
+
+
+def _size(row: tuple[int, ...]) -> str:
+    return f"{row[0]:,} \u00d7 {row[1]:,}"
+
+
+def _findings(subject: Subject) -> tuple[FindingLine, ...]:
+    keys = {(finding["severity"], finding["kind"]) for finding in subject.findings}
+    lines = []
+    for severity, kind in sorted(keys, key=lambda key: (_ORDER.get(key[0], 3), key[1])):
+        group = [each for each in subject.findings if (each["severity"], each["kind"]) == (severity, kind)]
+        evidence = str(group[0]["evidence"])
+        lines.append(
+            FindingLine(
+                kind=kind.replace("_", " "),
+                severity=severity,
+                count=len(group),
+                images=len({name for each in group for name in each["rows"]}),
+                evidence=evidence if len(evidence) <= _EVIDENCE else f"{evidence[:_EVIDENCE].rstrip()}\u2026",
+                remedy=str(group[0]["remedy"]),
+            )
+        )
+    return tuple(lines)

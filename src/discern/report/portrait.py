@@ -1,0 +1,156 @@
+"""Portrait: one run on its own - what it is, how it learned, what it can and cannot tell apart."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from markupsafe import Markup
+
+from discern.report import wording
+from discern.report.gallery import Gallery, gallery, photographed
+from discern.report.plots import curve_plot
+from discern.report.scores import SplitTable, split_tables
+from discern.report.subject import Subject
+from discern.training.recipe import Recipe, load_recipe
+
+_CHECKPOINTS = {
+    "best_val_loss": "lowest validation loss",
+    "best_val_acc": "highest validation accuracy",
+    "last": "the last epoch",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Curves:
+    """How the run learned."""
+
+    loss: Markup
+    """Loss per epoch."""
+    accuracy: Markup
+    """Accuracy per epoch."""
+    sentence: str
+    """The chosen epoch and the gap between training and validation in it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Portrait:
+    """The section of one run."""
+
+    name: str
+    """The run."""
+    anchor: str
+    """Its id in the page."""
+    summary: str
+    """Top-1 with interval and n: what its folded section shows."""
+    open: bool
+    """Unfolded at first."""
+    facts: tuple[tuple[str, str], ...]
+    """Name and value of what determined it."""
+    curves: Curves | None
+    """How it learned."""
+    no_curves: str
+    """Why there are no curves; empty when there are."""
+    tables: tuple[SplitTable, ...]
+    """Its scores, test first."""
+    gallery: Gallery
+    """Its photos."""
+
+
+def portrait(subject: Subject, *, sharers: int, unfolded: bool) -> Portrait:
+    """The section of one of `sharers` runs."""
+    photos = gallery(subject, sharers=sharers)
+    classes = subject.evaluation.classes
+    tables = split_tables(subject.evaluation, subject.anchor, photographed(photos, subject.anchor, len(classes)))
+    curves, no_curves = _curves(subject)
+    first = tables[0]
+    return Portrait(
+        name=subject.name,
+        anchor=subject.anchor,
+        summary=f"{first.title} top-1 {first.top1} ({first.top1_range}, n = {first.n:,})",
+        open=unfolded,
+        facts=_facts(subject),
+        curves=curves,
+        no_curves=no_curves,
+        tables=tables,
+        gallery=photos,
+    )
+
+
+def _facts(subject: Subject) -> tuple[tuple[str, str], ...]:
+    info, preprocessing = subject.info, subject.info["preprocessing"]
+    fits = {
+        "pad": "padded: nothing cut away, nothing stretched",
+        "squash": "squashed: nothing cut away, but stretched",
+        "crop": "cropped to the centre: the edges are not seen",
+    }
+    splits = ", ".join(f"{split} {number:,}" for split, number in subject.dataset.split_counts().items())
+    facts = [
+        ("Model", f"{info['model']['name']}, {info['model']['parameters']:,} parameters"),
+        ("Input", f"{preprocessing['size']} \u00d7 {preprocessing['size']} pixels, {fits[preprocessing['fit']]}"),
+        ("Images", splits),
+        ("Data root", str(subject.dataset.root)),
+        ("Fingerprint", str(info["dataset"]["fingerprint"])),
+        ("Seed", str(info["seed"])),
+    ]
+    recipe = _recipe(subject)
+    if recipe:
+        facts.append(("Arithmetic", f"{recipe.precision} on {info.get('device', 'cpu')}"))
+        facts.append(("Optimiser", f"{recipe.optimizer}, rate {recipe.learning_rate:g}, {recipe.schedule}"))
+    if info.get("epochs") is not None:
+        planned = f" of at most {recipe.epochs}" if recipe and recipe.epochs != info["epochs"] else ""
+        facts.append(("Epochs", f"{info['epochs']}{planned}"))
+    facts.append(("Checkpoint", _CHECKPOINTS.get(info["checkpoint"], info["checkpoint"])))
+    if info.get("training_seconds") is not None:
+        facts.append(("Training took", wording.duration(float(info["training_seconds"]))))
+    if info.get("milliseconds_per_image") is not None:
+        facts.append(("Time per image", f"{wording.milliseconds(float(info['milliseconds_per_image']))} ms"))
+    return tuple(facts)
+
+
+def _recipe(subject: Subject) -> Recipe | None:
+    return load_recipe(str(subject.run.recipe_file)) if subject.run.recipe_file.exists() else None
+
+
+def _curves(subject: Subject) -> tuple[Curves | None, str]:
+    if not (subject.run.path / "metrics.jsonl").exists():
+        return None, "This run has no metrics.jsonl, so how it learned cannot be shown."
+    records = subject.run.metrics
+    if not records:
+        return None, "This run's metrics.jsonl is empty, so how it learned cannot be shown."
+    chosen = _chosen(records, subject.info["checkpoint"])
+    record = records[chosen - 1]
+    gap = record["train_acc"] - record["val_acc"]
+    epochs = wording.count(len(records), "epoch")
+    relation = "above" if gap >= 0 else "below"
+    sentence = (
+        f"Epoch {record['epoch']} of {epochs} was chosen ({_CHECKPOINTS.get(subject.info['checkpoint'], 'last')}). In "
+        f"it, accuracy on the training images was {wording.percent(record['train_acc'])} and on the validation images "
+        f"{wording.percent(record['val_acc'])}: a generalisation gap of {wording.points(gap)} points (training "
+        f"{relation} validation). Training accuracy is measured on the way, on varied images and with dropout, so "
+        "the true gap is larger than this."
+    )
+    plots = [
+        curve_plot(
+            [each[f"train_{key}"] for each in records],
+            [each[f"val_{key}"] for each in records],
+            chosen=chosen,
+            unit=unit,
+            label=f"{words} per epoch, training and validation, epoch {record['epoch']} chosen",
+            name=f"{subject.anchor}-{key}",
+        )
+        for key, unit, words in (("loss", "", "Loss"), ("acc", "%", "Accuracy"))
+    ]
+    return Curves(loss=plots[0], accuracy=plots[1], sentence=sentence), ""
+
+
+def _chosen(records: Sequence[dict[str, Any]], checkpoint: str) -> int:
+    """The epoch (from 1) whose weights the checkpoint holds: of equals the first, as in training."""
+    if checkpoint == "best_val_acc":
+        best = max(range(len(records)), key=lambda i: records[i]["val_acc"])
+    elif checkpoint == "best_val_loss":
+        best = min(range(len(records)), key=lambda i: records[i]["val_loss"])
+    else:
+        best = len(records) - 1
+    return best + 1
