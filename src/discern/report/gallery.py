@@ -140,8 +140,12 @@ def photographed(gallery: Gallery, anchor: str, classes: int) -> frozenset[tuple
 def thumbnails(dataset: Dataset, names: Sequence[str], *, fit: Fit) -> dict[str, str]:
     """A data URI per image, fitted as the model sees it; those whose file is gone or has changed are left out."""
     rows = dataset.filter(pl.col("image").is_in(list(names)))
-    there = [_unchanged(dataset.root / file, size) for file, size in rows.table.select("file", "bytes").iter_rows()]
-    rows = rows.filter(pl.Series(there, dtype=pl.Boolean)) if there else rows
+    there = [
+        name
+        for name, file, size in rows.table.select("image", "file", "bytes").iter_rows()
+        if _unchanged(dataset.root / file, size)
+    ]
+    rows = rows.filter(pl.col("image").is_in(there))
     squares = load_images(rows, size=_SIDE, fit=fit)
     return {name: _jpeg(square) for name, square in zip(rows.images, squares, strict=True)}
 
@@ -154,7 +158,9 @@ def _unchanged(file: Path, size: int) -> bool:
         return False
 
 
-def _cells(subject: Subject, wrong: np.ndarray[tuple[int], np.dtype[np.intp]], room: int) -> dict[tuple[int, int], list[int]]:
+def _cells(
+    subject: Subject, wrong: np.ndarray[tuple[int], np.dtype[np.intp]], room: int
+) -> dict[tuple[int, int], list[int]]:
     """Rows behind the fullest confusion cells, the most confident first, until the room is used up."""
     said = subject.predictions.split(subject.split)
     groups: dict[tuple[int, int], list[int]] = {}

@@ -27,7 +27,9 @@ class Page:
     ranking: Ranking
     """Runs and baselines side by side."""
     portraits: tuple[Portrait, ...]
-    """Each run on its own."""
+    """The best runs on their own, and the pick."""
+    portraits_left_out: int
+    """Runs that stand in the table only."""
     materials: tuple[Material, ...]
     """The data."""
     provenance: tuple[Provenance, ...]
@@ -46,12 +48,16 @@ def page(runs: Sequence[Run]) -> Page:
     read = subjects(runs)
     comparison = compared(read)
     pick = comparison.pick if isinstance(comparison, Comparison) else read[0].name
+    ranked = ranking(read, comparison)
+    by_name = {subject.name: subject for subject in read}
+    shown = [by_name[entry.name] for entry in ranked.entries if entry.anchor]
     return Page(
         verdict=verdict(read, comparison),
-        alarms=alarms(read),
-        ranking=ranking(read, comparison),
-        portraits=tuple(portrait(each, sharers=len(read), unfolded=each.name == pick) for each in read),
+        alarms=alarms(read, comparison),
+        ranking=ranked,
+        portraits=tuple(portrait(each, sharers=len(shown), unfolded=each.name == pick) for each in shown),
+        portraits_left_out=len(read) - len(shown),
         materials=materials(read),
-        provenance=provenance(read),
+        provenance=provenance(shown),
         version=str(read[0].info.get("software", {}).get("discern-vision") or ""),
     )

@@ -20,6 +20,7 @@ from jaxtyping import Float
 from markupsafe import Markup, escape
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from discern.runs.evaluation import Interval
 
@@ -35,7 +36,7 @@ _THEME = {
 """Stand-in colours, chosen because no plot would use them, and what the page puts in their place."""
 _INK, _QUIET, _LINE, _ACCENT, _SECOND, _THIRD, _PAPER = _THEME
 
-_SETTINGS: dict[str, Any] = {
+_SETTINGS: Any = {  # releases of matplotlib disagree about the type of its keys
     "svg.fonttype": "none",
     "svg.hashsalt": "discern",
     "text.parse_math": False,  # a class may be called $5$
@@ -77,7 +78,7 @@ class Dot:
 def interval_plot(dots: Sequence[Dot], *, label: str, name: str) -> Markup:
     """A dot with its 95 % interval per model, in the given order from the top."""
     with mpl.rc_context(_SETTINGS):
-        figure = Figure(figsize=(7.6, 0.62 + 0.34 * len(dots)), layout="constrained")
+        figure = Figure(figsize=(7.6, 0.5 + 0.29 * len(dots)), layout="constrained")
         axes = figure.add_subplot()
         for row, dot in enumerate(dots):
             color = _QUIET if dot.baseline else _ACCENT if dot.strong else _INK
@@ -132,7 +133,7 @@ def curve_plot(
                 markeredgewidth=2,
             )
         axes.set_xlim(0.6, len(train) + 0.4)
-        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         axes.set_xlabel("epoch")
         if unit == "%":
             axes.yaxis.set_major_formatter("{x:.0f}%")
@@ -176,7 +177,8 @@ def count_plot(counts: Mapping[str, Sequence[int]], classes: Sequence[str], *, l
         axes.set_yticks(rows, [shortened(each) for each in classes], fontsize=size, color=_INK)
         axes.set_ylim(len(classes) - 0.4, -0.6)
         axes.set_xlim(0, float(start.max()) * 1.1 if start.any() else 1)
-        axes.xaxis.get_major_locator().set_params(integer=True, nbins=6)
+        axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
+        axes.xaxis.set_major_formatter("{x:,.0f}")
         axes.grid(visible=True, axis="x")
         _bare(axes, keep=())
         return _svg(figure, label=label, name=name)
@@ -206,7 +208,7 @@ def side_plot(sides: Sequence[int], *, model_side: int, label: str, name: str) -
         axes.set_xticks(ticks, [f"{tick:,}" for tick in ticks])
         axes.set_xticks([], minor=True)
         axes.set_xlabel("shorter side, pixels")
-        axes.yaxis.get_major_locator().set_params(integer=True, nbins=4)
+        axes.yaxis.set_major_locator(MaxNLocator(nbins=4, integer=True))
         axes.grid(visible=True, axis="y")
         _bare(axes, keep=("bottom",))
         return _svg(figure, label=label, name=name)

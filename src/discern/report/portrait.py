@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import yaml
 from markupsafe import Markup
 
 from discern.report import wording
@@ -13,7 +14,6 @@ from discern.report.gallery import Gallery, gallery, photographed
 from discern.report.plots import curve_plot
 from discern.report.scores import SplitTable, split_tables
 from discern.report.subject import Subject
-from discern.training.recipe import Recipe, load_recipe
 
 _CHECKPOINTS = {
     "best_val_loss": "lowest validation loss",
@@ -96,10 +96,10 @@ def _facts(subject: Subject) -> tuple[tuple[str, str], ...]:
     ]
     recipe = _recipe(subject)
     if recipe:
-        facts.append(("Arithmetic", f"{recipe.precision} on {info.get('device', 'cpu')}"))
-        facts.append(("Optimiser", f"{recipe.optimizer}, rate {recipe.learning_rate:g}, {recipe.schedule}"))
+        facts.append(("Arithmetic", f"{recipe['precision']} on {info.get('device', 'cpu')}"))
+        facts.append(("Optimiser", f"{recipe['optimizer']}, rate {recipe['learning_rate']:g}, {recipe['schedule']}"))
     if info.get("epochs") is not None:
-        planned = f" of at most {recipe.epochs}" if recipe and recipe.epochs != info["epochs"] else ""
+        planned = f" of at most {recipe['epochs']}" if recipe and recipe["epochs"] != info["epochs"] else ""
         facts.append(("Epochs", f"{info['epochs']}{planned}"))
     facts.append(("Checkpoint", _CHECKPOINTS.get(info["checkpoint"], info["checkpoint"])))
     if info.get("training_seconds") is not None:
@@ -109,8 +109,10 @@ def _facts(subject: Subject) -> tuple[tuple[str, str], ...]:
     return tuple(facts)
 
 
-def _recipe(subject: Subject) -> Recipe | None:
-    return load_recipe(str(subject.run.recipe_file)) if subject.run.recipe_file.exists() else None
+def _recipe(subject: Subject) -> dict[str, Any]:
+    """The recipe as written; empty when the run has none."""
+    file = subject.run.recipe_file
+    return dict(yaml.safe_load(file.read_text(encoding="utf-8"))) if file.exists() else {}
 
 
 def _curves(subject: Subject) -> tuple[Curves | None, str]:
@@ -128,8 +130,8 @@ def _curves(subject: Subject) -> tuple[Curves | None, str]:
         f"Epoch {record['epoch']} of {epochs} was chosen ({_CHECKPOINTS.get(subject.info['checkpoint'], 'last')}). In "
         f"it, accuracy on the training images was {wording.percent(record['train_acc'])} and on the validation images "
         f"{wording.percent(record['val_acc'])}: a generalisation gap of {wording.points(gap)} points (training "
-        f"{relation} validation). Training accuracy is measured on the way, on varied images and with dropout, so "
-        "the true gap is larger than this."
+        f"{relation} validation). Training accuracy is measured on the way, on varied images and while the weights "
+        "still change, so the true gap is probably larger."
     )
     plots = [
         curve_plot(

@@ -21,8 +21,8 @@ class Provenance:
     """Day and time, as recorded."""
     command: str
     """What was typed."""
-    repeat: str
-    """What to type to train it again."""
+    recipe_file: str
+    """Where the recipe lies."""
     software: tuple[tuple[str, str], ...]
     """Package and version."""
     hardware: tuple[tuple[str, str], ...]
@@ -45,7 +45,7 @@ def _provenance(subject: Subject) -> Provenance:
         name=subject.name,
         started=str(info.get("started", "")).replace("T", " ").replace("+00:00", " UTC"),
         command=command,
-        repeat=shlex.join(["discern", "train", str(subject.dataset.root), "--recipe", str(file)]),
+        recipe_file=shlex.quote(str(file)),
         software=_pairs(info.get("software", {})),
         hardware=_pairs(info.get("hardware", {}) | ({"device": info["device"]} if "device" in info else {})),
         recipe=file.read_text(encoding="utf-8") if file.exists() else "",

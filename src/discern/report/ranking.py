@@ -16,6 +16,9 @@ from discern.report.plots import Dot, interval_plot
 from discern.report.subject import SPLIT_NAMES, Subject
 from discern.runs.evaluation import SplitScores
 
+_PORTRAITS = 8
+"""Runs that get a section of their own, from the best down and the pick: about 3 MB; the table has every run."""
+
 _PAIRS = 300
 """Pairs listed at most: those of 25 models; the table against the best is always whole."""
 
@@ -27,7 +30,7 @@ class Entry:
     name: str
     """The run or the baseline."""
     anchor: str
-    """Id of the run's own section; empty for a baseline."""
+    """Id of the run's own section; empty for a baseline and for a run too many to have one."""
     baseline: bool
     """Stands for comparison only."""
     pick: bool
@@ -140,8 +143,17 @@ def ranking(subjects: Sequence[Subject], comparison: Comparison | str) -> Rankin
         pick, best = comparison.pick, comparison.best
     else:
         names, against, pick, best = sorted(scores, key=lambda name: -scores[name].top1), {}, "", ""
+    shown = {pick, *[name for name in names if name in by_name][:_PORTRAITS]}
     entries = tuple(
-        _entry(name, scores[name], by_name.get(name), against.get(name), best, pick if len(subjects) > 1 else "")
+        _entry(
+            name,
+            scores[name],
+            by_name.get(name),
+            against.get(name),
+            best=best,
+            pick=pick if len(subjects) > 1 else "",
+            shown=name in shown,
+        )
         for name in names
     )
     dots = [
@@ -159,7 +171,7 @@ def ranking(subjects: Sequence[Subject], comparison: Comparison | str) -> Rankin
     return Ranking(
         split=SPLIT_NAMES[split],
         entries=entries,
-        plot=interval_plot(dots, label=f"Top-1 on the {SPLIT_NAMES[split]} split with 95 % intervals", name="rank"),
+        plot=interval_plot(dots, label=f"Top-1 on the {SPLIT_NAMES[split]} split with 95% intervals", name="rank"),
         reason=_reason(comparison) if isinstance(comparison, Comparison) and len(subjects) > 1 else "",
         problem="" if isinstance(comparison, Comparison) else comparison,
         duels=duels[:_PAIRS],
@@ -173,7 +185,7 @@ def _of_best(comparison: Comparison) -> list[Pair]:
 
 
 def _entry(
-    name: str, scores: SplitScores, subject: Subject | None, pair: Pair | None, best: str, pick: str
+    name: str, scores: SplitScores, subject: Subject | None, pair: Pair | None, *, best: str, pick: str, shown: bool
 ) -> Entry:
     difference, interval = 0.0, (0.0, 0.0)
     if pair is not None:
@@ -184,7 +196,7 @@ def _entry(
     info = subject.info if subject else {}
     return Entry(
         name=name,
-        anchor=subject.anchor if subject else "",
+        anchor=subject.anchor if subject and shown else "",
         baseline=subject is None,
         pick=name == pick,
         n=scores.n,
@@ -243,7 +255,7 @@ def _reason(comparison: Comparison) -> str:
 
 def _notes(subjects: Sequence[Subject], split: str, comparison: Comparison | str) -> tuple[str, ...]:
     notes = [
-        "Intervals are 95 %: Wilson's for shares of images, a bootstrap stratified by class for macro F1. They "
+        "Intervals are 95%: Wilson's for shares of images, a bootstrap stratified by class for macro F1. They "
         "cover the choice of the images, not what another training seed would have given."
     ]
     if isinstance(comparison, Comparison):
@@ -259,18 +271,19 @@ def _notes(subjects: Sequence[Subject], split: str, comparison: Comparison | str
                 "differences stay undetected."
             )
     if split == "test":
-        openings = [int(subject.info.get("test_openings", 0)) for subject in subjects]
-        total = sum(openings)
+        # A run with test scores has opened the split at least once, whether or not it counted.
+        total = sum(int(subject.info.get("test_openings", 1)) for subject in subjects)
         times = "once" if total == 1 else f"{total} times in all"
-        notes.append(
-            f"The test split was opened {times} for the {wording.count(len(subjects), 'run')} shown here; nothing "
-            "was chosen on it. Every further look at the same test images makes the best score more flattering."
+        chosen = (
+            "no epoch or setting was chosen on it. The pick is, so its score flatters it a little, the more so the "
+            "more runs are compared on the same images."
+            if len(subjects) > 1
+            else "nothing was chosen on it. Every further look at the same images makes a score more flattering."
         )
+        notes.append(f"The test split was opened {times} for the {wording.count(len(subjects), 'run')} here; {chosen}")
     else:
         notes.append(
             "These are validation scores: the checkpoint was chosen on the same images, so they flatter the model."
         )
-    notes.append(
-        "Time per image was measured once, on the machine named below, in batches, without reading the file."
-    )
+    notes.append("Time per image was measured once, on the machine named below, in batches, without reading the file.")
     return tuple(notes)

@@ -74,9 +74,9 @@ class ClassLine:
     support: int
     """Images."""
     bars: tuple[str, str, str]
-    """Precision, recall and F1 in percent as CSS."""
+    """Precision, recall and F1 in [0, 1] as CSS."""
     whisker: tuple[str, str] | None
-    """Start and width of the recall interval in percent as CSS."""
+    """Start and width of the recall interval in [0, 1] as CSS."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,7 +118,9 @@ _NOTES = {
 }
 
 
-def split_tables(evaluation: Evaluation, anchor: str, with_photos: Container[tuple[int, int]]) -> tuple[SplitTable, ...]:
+def split_tables(
+    evaluation: Evaluation, anchor: str, with_photos: Container[tuple[int, int]]
+) -> tuple[SplitTable, ...]:
     """A table per split, the one that counts first; test cells in `with_photos` point to their photos."""
     order = [split for split in ("test", "val", "train") if split in evaluation.splits]
     return tuple(
@@ -185,9 +187,9 @@ def _cell(counts: tuple[int, int], names: tuple[str, str], hit: bool, target: st
         count=count,
         share=f"{100 * share:.0f}%",
         shade=f"{share:.2f}",
-        strong=share > 0.55,
+        strong=share > 0.8,  # from here on light text is the easier to read
         hit=hit,
-        title=f"{count} of {support} {names[0]} {called}",
+        title=f"{count:,} of {support:,} {names[0]} {called}",
         target=target,
     )
 
@@ -226,7 +228,7 @@ def _average_line(name: str, means: Averages, scores: SplitScores, f1_range: str
 
 
 def _css(share: float) -> str:
-    return f"{100 * share:.1f}%"
+    return f"{share:.3f}"
 
 
 def _confused(confusion: np.ndarray[tuple[int, int], np.dtype[np.int64]], classes: tuple[str, ...]) -> tuple[str, ...]:
@@ -238,5 +240,5 @@ def _confused(confusion: np.ndarray[tuple[int, int], np.dtype[np.int64]], classe
     for i, j in wrong[:_CONFUSED]:
         hits, n = int(confusion[i, j]), int(support[i])
         share = f"{wording.percent(hits / n)}, {wording.percent_range(wilson(hits, n))}"
-        sentences.append(f"{hits} of {n} {classes[i]} called {classes[j]} ({share})")
+        sentences.append(f"{hits:,} of {n:,} {classes[i]} called {classes[j]} ({share})")
     return tuple(sentences)

@@ -17,6 +17,9 @@ from discern.report.subject import SPLIT_NAMES, Subject
 _SHOWN = 200
 """Clusters listed under an alarm at most; findings.json has them all."""
 
+_NAMES = 20
+"""Copies named of one cluster at most."""
+
 _MAJORITY = "majority class"
 """The name training gives the baseline that always answers the most common class."""
 
@@ -101,12 +104,11 @@ def verdict(subjects: Sequence[Subject], comparison: Comparison | str) -> Verdic
         )
     chosen = first
     mood: Mood = "doubtful"
-    judgement, sentences = "Not compared with a baseline", []
     if isinstance(comparison, Comparison):
         chosen = next(subject for subject in subjects if subject.name == comparison.pick)
         mood, judgement, sentences = _standing(comparison, chosen.name)
     else:
-        sentences = [comparison]
+        judgement, sentences = "Not compared with a baseline", [comparison]
     scores = chosen.evaluation.splits[split]
     return Verdict(
         title=title,
@@ -136,12 +138,13 @@ def _standing(comparison: Comparison, name: str) -> tuple[Mood, str, list[str]]:
             _MAJORITY: "Always answering the most common class",
             "color histogram": "Colour alone, without any shape,",
         }.get(row.name, f"The baseline {row.name}")
-        gap = wording.points(rows[name].top1 - row.top1)
+        gap = row.top1 - rows[name].top1
+        distance = f"{abs(100 * gap):.1f} points {'more' if gap > 0 else 'less'}" if gap else "exactly as much"
         # What cannot be told apart is said so, however large the gap looks.
-        told = {1: "significantly better", 0: "not a significant difference", -1: "significantly worse"}[beaten[-1]]
+        told = "a significant difference" if beaten[-1] else "not a significant difference"
         sentences.append(
-            f"{what} scores {wording.percent(row.top1)} ({wording.percent_range(row.top1_ci)}, n = {row.n}): the "
-            f"model is {gap} points from it, {told} ({wording.p_statement(pair.p_holm)})."
+            f"{what} scores {wording.percent(row.top1)} ({wording.percent_range(row.top1_ci)}, n = {row.n:,}): "
+            f"{distance}, {told} ({wording.p_statement(pair.p_holm)})."
         )
     if not beaten:
         return "doubtful", "No baseline to compare with", sentences
@@ -159,8 +162,9 @@ def _sign(pair: Pair, name: str) -> int:
     return 1 if pair.first == name else -1
 
 
-def alarms(subjects: Sequence[Subject]) -> tuple[Alarm, ...]:
+def alarms(subjects: Sequence[Subject], comparison: Comparison | str) -> tuple[Alarm, ...]:
     """One Alarm per kind of error in the data of any run, leakage first; the same data is told of once."""
+    pick = comparison.pick if isinstance(comparison, Comparison) else ""
     found: list[Alarm] = []
     seen: set[str] = set()
     for subject in subjects:
@@ -168,29 +172,36 @@ def alarms(subjects: Sequence[Subject]) -> tuple[Alarm, ...]:
         if fingerprint not in seen:
             seen.add(fingerprint)
             sharing = [s for s in subjects if s.info["dataset"]["fingerprint"] == fingerprint]
-            found += _alarms(sharing)
+            # One run stands for all in the effect: the one that would be used.
+            found += _alarms(next((s for s in sharing if s.name == pick), sharing[0]))
     return tuple(sorted(found, key=lambda alarm: alarm.kind != "leakage"))
 
 
-def _alarms(sharing: Sequence[Subject]) -> Iterator[Alarm]:
-    """The alarms of runs that share one dataset."""
-    errors = [finding for finding in sharing[0].findings if finding["severity"] == "error"]
+def _alarms(subject: Subject) -> Iterator[Alarm]:
+    """The alarms of one dataset, their effect shown on one run."""
+    errors = [finding for finding in subject.findings if finding["severity"] == "error"]
     for kind in dict.fromkeys(finding["kind"] for finding in errors):
         group = [finding for finding in errors if finding["kind"] == kind]
-        title, effect = _told(kind, group, sharing)
+        title, effect = _told(kind, group, subject)
         yield Alarm(
             kind=kind,
             title=title,
             effect=effect,
             remedy=str(group[0]["remedy"]),
-            files=tuple(tuple(finding["rows"]) for finding in group[:_SHOWN]),
+            files=tuple(_some(finding["rows"]) for finding in group[:_SHOWN]),
             left_out=max(0, len(group) - _SHOWN),
         )
 
 
-def _told(kind: str, group: list[dict[str, Any]], sharing: Sequence[Subject]) -> tuple[str, str]:
+def _some(names: list[str]) -> tuple[str, ...]:
+    more = len(names) - _NAMES
+    return (*names[:_NAMES], f"{more:,} more") if more > 0 else tuple(names)
+
+
+def _told(kind: str, group: list[dict[str, Any]], subject: Subject) -> tuple[str, str]:
+    """What is wrong and what it does."""
     if kind == "leakage":
-        return _leakage(group, sharing)
+        return _leakage(group, subject)
     if kind == "label_conflict":
         photos = wording.count(len(group), "photo stands", "photos stand")
         return (
@@ -200,30 +211,33 @@ def _told(kind: str, group: list[dict[str, Any]], sharing: Sequence[Subject]) ->
     return f"{kind.replace('_', ' ').capitalize()}: {wording.count(len(group), 'finding')}", str(group[0]["evidence"])
 
 
-def _leakage(group: list[dict[str, Any]], sharing: Sequence[Subject]) -> tuple[str, str]:
-    """How many judged images were seen in training, and the scores without them."""
-    first = sharing[0]
-    where = dict(first.dataset.table.select("image", "split").iter_rows())
-    leaked = {
-        split: {
-            name
-            for finding in group
-            for name in finding["rows"]
-            if where.get(name) == split and any(where.get(other) != split for other in finding["rows"])
-        }
-        for split in ("test", "val")
-    }
-    if not leaked["test"]:
-        photos = wording.count(len(leaked["val"]), "validation image is", "validation images are")
-        return (
-            f"Leakage: {photos} in the training data",
-            "The checkpoint was chosen by a score that rewards learning by heart.",
+def _leakage(group: list[dict[str, Any]], subject: Subject) -> tuple[str, str]:
+    """How many judged images were seen in training, and the score without them."""
+    where = dict(subject.dataset.table.select("image", "split").iter_rows())
+    known = {"train": set[str](), "val": set[str]()}  # test images by the split that holds a copy
+    copied = set[str]()  # validation images with a copy in training
+    for finding in group:
+        splits = {where.get(name) for name in finding["rows"]}
+        for name in finding["rows"]:
+            if where.get(name) == "test" and splits & {"train", "val"}:
+                known["train" if "train" in splits else "val"].add(name)
+            elif where.get(name) == "val" and "train" in splits:
+                copied.add(name)
+    told = [
+        wording.count(len(names), f"{judged} image is", f"{judged} images are") + f" in the {SPLIT_NAMES[home]} data"
+        for judged, home, names in (
+            ("test", "train", known["train"]),
+            ("test", "val", known["val"]),
+            ("validation", "train", copied),
         )
-    photos = wording.count(len(leaked["test"]), "test image is", "test images are")
-    title = f"Leakage: {photos} in the training data"
-    said = [without for subject in sharing if (without := _without(subject, leaked["test"]))]
+        if names
+    ]
+    title = f"Leakage: {', '.join(told) or wording.count(len(group), 'cluster of copies', 'clusters of copies')}"
+    leaked = known["train"] | known["val"]
+    if not leaked:
+        return title, "The checkpoint was chosen by a score that rewards learning by heart."
     flattered = "A model can answer these from memory: the test scores below flatter every model."
-    return title, " ".join([flattered, *said])
+    return title, f"{flattered} {_without(subject, leaked)}"
 
 
 def _without(subject: Subject, leaked: set[str]) -> str:
@@ -235,4 +249,5 @@ def _without(subject: Subject, leaked: set[str]) -> str:
         return f"No test image of {subject.name} is left without them."
     hits = int((clean.predicted == clean.labels).sum())
     interval = wording.percent_range(wilson(hits, len(clean)))
-    return f"Without them {subject.name} scores {wording.percent(hits / len(clean))} ({interval}, n = {len(clean)})."
+    score = wording.percent(hits / len(clean))
+    return f"Without them {subject.name} scores {score} ({interval}, n = {len(clean):,})."

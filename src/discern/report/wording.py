@@ -5,6 +5,7 @@ from __future__ import annotations
 from discern.runs.evaluation import Interval
 
 _DASH = "\u2013"
+_JOINED = "\u00a0"  # a space at which no line ends
 
 
 def percent(share: float) -> str:
@@ -49,7 +50,7 @@ def p_value(p: float) -> str:
 
 def p_statement(p: float) -> str:
     """A p value as an equation: `p = 0.021` or `p < 0.001`."""
-    return "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
+    return f"p{_JOINED}<{_JOINED}0.001" if p < 0.001 else f"p{_JOINED}={_JOINED}{p:.3f}"
 
 
 def count(number: int, singular: str, plural: str | None = None) -> str:
