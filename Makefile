@@ -1,13 +1,12 @@
 # make demo   set everything up, then run the main job on the built-in data
 # make test   set everything up, then pass all tests
 # make check  ruff and mypy
-# make bench  measure the speed claims of bench/RESULTS.md
 
 PYTHON ?= $(shell for p in python3.12 python3.11 python3.13 python3; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 BIN := .venv/bin
 
-.PHONY: demo test test-all check bench clean
+.PHONY: demo test test-all check clean
 
 demo: .venv/installed
 	$(BIN)/discern demo
@@ -19,8 +18,8 @@ test-all: .venv/installed
 	$(BIN)/python -m pytest
 
 check: .venv/installed
-	$(BIN)/ruff check src tests bench
-	$(BIN)/ruff format --check src tests bench
+	$(BIN)/ruff check src tests
+	$(BIN)/ruff format --check src tests
 	$(BIN)/mypy
 
 # The stamp is newer than what it depends on exactly when the environment is complete.

@@ -1,14 +1,18 @@
 """Fixtures that several rooms share: small folders of images, a cache of their own, the real data."""
 
+import json
 import os
+import subprocess
 import tempfile
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from discern.cli.main import main
 from discern.data import decode, scan, sources  # noqa: F401 - loaded before a test gives up its rights
 
 
@@ -79,3 +83,118 @@ def shared_tmp():
     with tempfile.TemporaryDirectory() as name:
         os.chmod(name, 0o755)
         yield Path(name).resolve()
+
+
+@pytest.fixture
+def mounted(tmp_path):
+    """A factory of mounted file systems: `mounted("size=64k")` is a disk that is soon full, not an imitation."""
+    places = []
+
+    def mount(options):
+        place = tmp_path / f"disk{len(places)}"
+        place.mkdir()
+        done = subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", options, "tmpfs", place], capture_output=True, check=False
+        )
+        if done.returncode:
+            pytest.skip("no right to mount a file system")
+        places.append(place)
+        return place
+
+    yield mount
+    for place in places:
+        subprocess.run(["umount", place], check=True)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What one command left: exit code, standard output, standard error."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self):
+        """The one object on standard output; anything else there is an error."""
+        return json.loads(self.out)
+
+
+TINY = ("--model", "simple-cnn", "--size", "8", "--epochs", "2", "--set", "precision=float32")
+TINY += ("--set", "channels_last=false")
+"""Options of a training that takes half a second; the arithmetic is given so that none is measured."""
+
+
+@pytest.fixture
+def tiny():
+    """The options of a training of half a second."""
+    return TINY
+
+
+@pytest.fixture
+def discern(capfd):
+    """The command line in this process: `discern("train", photos).code`."""
+
+    def call(*words):
+        capfd.readouterr()
+        with pytest.raises(SystemExit) as left:
+            main([str(word) for word in words])
+        out, err = capfd.readouterr()
+        return Answer(left.value.code or 0, out, err)
+
+    return call
+
+
+def write_colours(root, counts):
+    """Folders of 20 x 24 images whose colour tells the class; some grey, with alpha, or turned by EXIF."""
+    random = np.random.default_rng(7)
+    for k, (folder, count) in enumerate(counts.items()):
+        (root / folder).mkdir(parents=True, exist_ok=True)
+        for number in range(count):
+            picture = random.integers(0, 120, (20, 24, 3))
+            picture[..., k % 3] += 100
+            image, exif, name = Image.fromarray(picture.astype(np.uint8)), Image.Exif(), f"{number}.jpg"
+            if number % 4 == 1:
+                image, name = image.convert("L"), f"{number}.png"
+            elif number % 4 == 2:
+                image, name = image.copy(), f"{number}.png"
+                image.putalpha(Image.fromarray(random.integers(0, 256, (20, 24), np.uint8)))
+            elif number % 4 == 3:
+                exif[0x0112] = 6
+            image.save(root / folder / name, **({"exif": exif} if number % 4 == 3 else {}))
+    return root
+
+
+@pytest.fixture
+def colours(tmp_path):
+    """A factory: `colours({"red": 8, "green": 8})` writes images that a tiny network can tell apart."""
+    return lambda counts, into="colours": write_colours(tmp_path / into, counts)
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A finished Run that tests share; look, do not touch."""
+
+    photos: Path
+    run: Path
+    before: dict
+    """Bytes and modification time of every file below photos before training."""
+
+
+def contents(folder):
+    """Bytes and modification time of every file below a folder, by its name there."""
+    files = sorted(file for file in folder.rglob("*") if file.is_file())
+    return {str(file.relative_to(folder)): (file.read_bytes(), file.stat().st_mtime_ns) for file in files}
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory):
+    """One Run of three classes, made by `discern train` in the shortest way."""
+    folder = tmp_path_factory.mktemp("trained")
+    photos = write_colours(folder / "photos", {"red": 12, "green": 12, "blue": 12})
+    before = contents(photos)
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(SystemExit) as left:
+        patch.setenv("DISCERN_CACHE", str(folder / "cache"))
+        main(["train", str(photos), *TINY, "--runs", str(folder / "runs"), "--name", "first"])
+    assert not left.value.code
+    return Trained(photos, folder / "runs" / "first", before)

@@ -59,7 +59,12 @@ def print_comparison(comparison: Comparison) -> None:
         )
     title = f"{comparison.rows[0].n} {comparison.split} images"
     table(title, ("model", " top-1", "95 %", " macro F1", " loss", " ms/image", " to best", " p (Holm)"), rows)
-    click.echo(f"Pick: {comparison.pick} - the fastest that is not significantly worse than {comparison.best}.")
+    because = (
+        "the best, and none that is faster is as good"
+        if comparison.pick == comparison.best
+        else f"the fastest that is not significantly worse than {comparison.best}"
+    )
+    click.echo(f"Pick: {comparison.pick} - {because}.")
 
 
 def _p(value: float) -> str:

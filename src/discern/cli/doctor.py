@@ -21,8 +21,16 @@ def command(as_json: bool) -> None:
     if as_json:
         answer(found)
         return
-    for key in ("python", "torch", "cores", "threads", "memory_gib", "gpu", "cache", "disk_free_gib"):
-        click.echo(f"{key.replace('_', ' '):<16}{found[key] if found[key] is not None else 'none'}")
+    facts = {
+        "Python": found["python"],
+        "PyTorch": found["torch"],
+        "CPU": f"{found['cores']} cores, {found['threads']} threads",
+        "Memory": f"{found['memory_gib']} GiB",
+        "GPU": found["gpu"] or "none",
+        "Cache": f"{found['cache']} ({found['disk_free_gib']} GiB free)",
+    }
+    for name, fact in facts.items():
+        click.echo(f"{name:<9}{fact}")
     click.echo("\nTraining speed, images/s (parts-cnn at 128 pixels):")
     for name, speed in found["training_images_per_second"].items():
         mark = "  <- fastest, what `precision: auto` takes" if name == found["fastest"] else ""

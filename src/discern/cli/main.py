@@ -9,6 +9,7 @@ import importlib
 import json
 import os
 import sys
+import traceback
 from collections.abc import Sequence
 
 import click
@@ -92,28 +93,38 @@ def main(arguments: Sequence[str] | None = None) -> None:
         code = 0
     except click.exceptions.Exit as exit_:
         code = exit_.exit_code
-    except (click.ClickException, DiscernError) as error:
-        if debug:
-            raise
-        code = _refuse(error, words)
-    except (KeyboardInterrupt, click.Abort):
-        click.echo("\nStopped. Nothing is lost: `discern train --resume RUN` goes on with a training.", err=True)
-        code = 130
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.format_message(), err=True)
+        code = error.exit_code
+    except click.ClickException as error:
+        code = _refuse(error.format_message(), type(error).__name__, error.exit_code, words)
+    except DiscernError as error:
+        _trace(debug)
+        code = _refuse(str(error), type(error).__name__, error.exit_code, words)
+    except (KeyboardInterrupt, click.Abort) as stop:
+        # click turns one into the other; training leaves the way on as the message.
+        way_on = str(stop.__cause__ or stop) or "the same command starts it again."
+        click.echo(err=True)  # past the ^C
+        code = _refuse(f"Stopped: {way_on}", "KeyboardInterrupt", 130, words)
     except BrokenPipeError:  # the reader, such as `head`, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 0
     except Exception as error:
-        if debug:
-            raise
-        code = _refuse(DiscernError(f"A bug in Discern: {type(error).__name__}: {error}; --debug shows where."), words)
+        _trace(debug)
+        told = " ".join(str(error).split())
+        sentence = f"A bug in Discern: {type(error).__name__}: {told}; --debug shows where."
+        code = _refuse(sentence, type(error).__name__, 1, words)
     sys.exit(code)
 
 
-def _refuse(error: click.ClickException | DiscernError, words: list[str]) -> int:
-    """Say the error in one sentence; the exit code that belongs to it."""
-    sentence = error.format_message() if isinstance(error, click.ClickException) else str(error)
+def _trace(debug: bool) -> None:
+    if debug:
+        traceback.print_exc()
+
+
+def _refuse(sentence: str, kind: str, code: int, words: list[str]) -> int:
+    """Say why in one sentence, as a JSON object too where one was asked for; the exit code."""
     if "--json" in words:
-        record = {"error": sentence, "kind": type(error).__name__, "exit_code": error.exit_code}
-        click.echo(json.dumps(record, ensure_ascii=False))
+        click.echo(json.dumps({"error": sentence, "kind": kind, "exit_code": code}, ensure_ascii=False))
     click.echo(f"Error: {sentence}", err=True)
-    return error.exit_code
+    return code

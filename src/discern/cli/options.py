@@ -35,7 +35,10 @@ def parse_setting(text: str) -> tuple[str, Any]:
     key, equals, value = text.partition("=")
     if not equals or not key:
         raise click.BadParameter(f"'{text}' is not KEY=VALUE, such as batch_size=64.", param_hint="--set")
-    return key.strip(), yaml.safe_load(value)
+    try:
+        return key.strip(), yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise click.BadParameter(f"'{value}' is not a YAML value; quote it.", param_hint="--set") from error
 
 
 def settings(texts: tuple[str, ...]) -> dict[str, Any]:

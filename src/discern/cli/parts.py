@@ -58,7 +58,7 @@ def command(
     parts = Parts(
         per_class=per_class, test_per_class=test_per_class, size=size, seed=seed, domain=domain, faults=faults
     )
-    with Terminal().track("Rendering", 0) as advance:
+    with Terminal().track("Rendering", 5 * (per_class + test_per_class)) as advance:
         write(folder, parts, on_progress=lambda done, total: advance(1, ""))
     if as_json:
         answer({"folder": str(folder)})

@@ -29,7 +29,8 @@ def command(run: Path, images: tuple[Path, ...], csv: Path | None, as_json: bool
     predictions = answers.predictions
     if csv:
         with writing(csv) as temporary:
-            predictions.to_table().drop("split", "label").write_csv(temporary)
+            # As text, because polars hides why a file cannot be written (a full disk).
+            temporary.write_text(predictions.to_table().drop("split", "label").write_csv(), encoding="utf-8")
     if as_json:
         answer(
             {

@@ -19,15 +19,18 @@ def command(runs: Path, as_json: bool) -> None:
     discern runs
     discern runs --runs elsewhere/ --json
     """
-    from discern.cli.terminal import interval, percent, table
+    from discern.cli.terminal import Terminal, interval, percent, table
     from discern.errors import NotARun
     from discern.runs.run import list_runs
 
     if not runs.is_dir():
         raise NotARun(f"No folder {runs}: train a model first (`discern train PHOTOS`), or name another with --runs.")
-    found = [run.summary() for run in list_runs(runs)]
+    found = [run.summary() for run in list_runs(runs, progress=Terminal())]
     if as_json:
         answer({"runs": found})
+        return
+    if not found:
+        click.echo(f"No runs in {runs}: train a model first (`discern train PHOTOS`).")
         return
     rows = []
     for summary in found:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -70,4 +71,5 @@ def command(
         return
     click.echo(run.evaluation)
     click.echo(f"\nRun     {run}\nReport  {run.path / 'report.html'}")
-    click.echo(f"Next    discern compare {runs}/*    discern predict {run} IMAGES...")
+    folder, path = shlex.quote(str(run.path.parent)), shlex.quote(str(run))
+    click.echo(f"Next    discern compare {folder}/*    discern predict {path} IMAGES...")

@@ -22,7 +22,7 @@ from discern.data.dataset import FACTS, SCHEMA, Dataset
 from discern.data.decode import Fit, decode
 from discern.data.pixels import Images, Pixels, creating_pixels, read_pixels
 from discern.data.reading import Portion, portions
-from discern.errors import UnreadableImage, storing
+from discern.errors import DataError, UnreadableImage, storing
 from discern.files import write_table
 from discern.progress import Progress, Silent
 
@@ -61,7 +61,10 @@ def scan(
 def load_images(dataset: Dataset, *, size: int, fit: Fit) -> Images:
     """Decode a handful of images, all known to be readable, without the cache; in table order."""
     array = np.zeros((len(dataset), size, size, 3), np.uint8)
-    _read_all(dataset, array, size, fit, Silent())
+    facts = _read_all(dataset, array, size, fit, Silent())
+    for image, found in zip(dataset.images, facts, strict=True):
+        if found["problem"]:
+            raise DataError(f"{image} in {dataset.root} was readable before: {found['problem']}; put it back.")
     return array
 
 

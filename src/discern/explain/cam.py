@@ -30,10 +30,11 @@ def grad_cam(
 ) -> Float[Tensor, "b h w"]:
     """One heat map in [0, 1] per normalised image for its target class, as large as the image.
 
-    A map's highest value is 1, unless nothing speaks for the class: then it is zero everywhere. The model's mode
-    (training or inference) is left as it was; the map is always made in inference mode.
+    A map's highest value is 1, unless nothing speaks for the class: then it is zero everywhere. The mode (training or
+    inference) of every layer is left as it was; the map is always made in inference mode.
     """
-    halves, was_training = cast(Explainable, model), model.training
+    halves = cast(Explainable, model)
+    modes = {layer: layer.training for layer in model.modules()}
     model.eval()
     try:
         with torch.no_grad():
@@ -43,7 +44,8 @@ def grad_cam(
             logits = halves.forward_head(maps)
             (gradients,) = torch.autograd.grad(logits.gather(1, targets[:, None]).sum(), maps)
     finally:
-        model.train(was_training)
+        for layer, mode in modes.items():  # one by one: frozen layers stand in inference mode in a training model
+            layer.training = mode
     weights = gradients.mean(dim=(2, 3), keepdim=True)
     heat = torch.relu((weights * maps.detach()).sum(dim=1, keepdim=True))
     heat = nn.functional.interpolate(heat, size=images.shape[2:], mode="bilinear", align_corners=False)[:, 0]

@@ -34,11 +34,12 @@ def spread(count: int) -> Labels:
 
 def color_histograms(images: Images) -> Float[np.ndarray, "image 64"]:
     """Share of each image's pixels in each of 4 x 4 x 4 colours, float32."""
-    codes = (images // (256 // _BINS)).astype(np.int32)
-    flat = (codes[..., 0] * _BINS**2 + codes[..., 1] * _BINS + codes[..., 2]).reshape(len(images), -1)
-    flat += np.arange(len(images), dtype=np.int32)[:, None] * _BINS**3
-    counts = np.bincount(flat.ravel(), minlength=len(images) * _BINS**3).reshape(len(images), -1)
-    return (counts / flat.shape[1]).astype(np.float32)
+    shares = np.empty((len(images), _BINS**3), np.float32)
+    for row, image in enumerate(images):  # one by one, so that thousands of images need no memory of their own
+        red, green, blue = np.moveaxis(image // (256 // _BINS), -1, 0)
+        codes = red * np.uint8(_BINS**2) + green * np.uint8(_BINS) + blue
+        shares[row] = np.bincount(codes.ravel(), minlength=_BINS**3) / codes.size
+    return shares
 
 
 def color_histogram_model(

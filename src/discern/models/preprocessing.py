@@ -31,8 +31,8 @@ class Preprocessing:
 
     def normalize(self, images: UInt8[Tensor, "b s s 3"]) -> Float[Tensor, "b 3 s s"]:
         """float32 (x / 255 - mean) / std; channels last in memory, first in shape, without a copy between."""
-        mean = torch.tensor(self.mean, device=images.device) * 255
-        std = torch.tensor(self.std, device=images.device) * 255
+        mean = torch.tensor(self.mean, dtype=torch.float32, device=images.device) * 255
+        std = torch.tensor(self.std, dtype=torch.float32, device=images.device) * 255
         return ((images.float() - mean) / std).permute(0, 3, 1, 2)
 
     def to_json(self) -> dict[str, Any]:

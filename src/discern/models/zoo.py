@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
@@ -79,6 +80,17 @@ def find(name: str) -> ModelEntry:
     return MODELS[name]
 
 
+def default_size(name: str, *, gpu: bool) -> int:
+    """The input size to train the named network at unless another is asked for, pixels.
+
+    Its own, but half of it without a GPU where the network allows: a quarter of the work, and from-scratch nets on a
+    few thousand photos lose little (docs/decisions.md).
+    """
+    config = find(name).config
+    adjustable = config.pool != "flatten" and config.input_size > 64
+    return config.input_size // 2 if adjustable and not gpu else config.input_size
+
+
 def build(name: str, *, classes: int, size: int | None = None) -> ConvNet:
     """The named network with fresh weights from torch's generator, for `size` pixels (default: its own)."""
     config = find(name).config
@@ -108,7 +120,9 @@ def restore(record: dict[str, Any], weights: Path) -> ConvNet:
     """
     if not weights.exists():
         raise NotARun(f"No checkpoint {weights}: the run has not finished an epoch; train it first.")
-    model = convnet_from_record(record)
+    with torch.device("meta"):  # no weights are drawn only to be replaced: the caller's generator is left as it was
+        model = convnet_from_record(record)
+    model.to_empty(device="cpu")
     try:
         state = load_file(weights)
         model.load_state_dict(

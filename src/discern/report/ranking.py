@@ -8,9 +8,10 @@ from typing import Any
 
 from markupsafe import Markup
 
-from discern.errors import DataError
-from discern.evaluation.comparison import ALPHA, Comparison, Pair, compare
+from discern.errors import DataError, NotARun
+from discern.evaluation.comparison import ALPHA, Comparison, Pair
 from discern.evaluation.metrics import score
+from discern.evaluation.ranking import compare_runs
 from discern.report import wording
 from discern.report.plots import Dot, interval_plot
 from discern.report.subject import SPLIT_NAMES, Subject
@@ -107,20 +108,9 @@ class Ranking:
 
 def compared(subjects: Sequence[Subject]) -> Comparison | str:
     """The Comparison of the runs with the first one's baselines, or the sentence why there is none."""
-    split = common_split(subjects)
-    baselines = subjects[0].run.baselines()
-    untimed = [subject.name for subject in subjects if "milliseconds_per_image" not in subject.info]
-    if untimed:
-        return f"The run {untimed[0]} has no measured time per image: finish it with `discern train --resume`."
     try:
-        return compare(
-            {subject.name: subject.predictions for subject in subjects} | baselines,
-            {subject.name: float(subject.info["milliseconds_per_image"]) for subject in subjects}
-            | dict.fromkeys(baselines, 0.0),
-            split=split,
-            baselines=frozenset(baselines),
-        )
-    except DataError as error:
+        return compare_runs([subject.run for subject in subjects], split=common_split(subjects))
+    except (DataError, NotARun) as error:
         return str(error)
 
 

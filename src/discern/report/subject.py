@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from discern.data.dataset import Dataset
+from discern.evaluation.ranking import distinct_names
 from discern.runs.evaluation import Evaluation
 from discern.runs.predictions import Predictions
 from discern.runs.run import Run
@@ -41,9 +42,6 @@ class Subject:
 
 def subjects(runs: Sequence[Run]) -> tuple[Subject, ...]:
     """Read every Run; NotARun when one has not got as far as its scores."""
-    names = [run.name for run in runs]
-    if len(set(names)) < len(names):
-        names = [str(run.path) for run in runs]
     return tuple(
         Subject(
             run=run,
@@ -55,7 +53,7 @@ def subjects(runs: Sequence[Run]) -> tuple[Subject, ...]:
             dataset=run.dataset,
             findings=tuple(run.findings),
         )
-        for number, (run, name) in enumerate(zip(runs, names, strict=True), start=1)
+        for number, (run, name) in enumerate(zip(runs, distinct_names(runs), strict=True), start=1)
     )
 
 

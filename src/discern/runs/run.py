@@ -6,18 +6,27 @@ import json
 import os
 import platform
 import sys
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+
+import polars as pl
 
 from discern.data.dataset import Dataset
 from discern.errors import NotARun, UsageError, storing
 from discern.files import read_json, write_json
+from discern.progress import Progress, Silent
 from discern.runs.evaluation import Evaluation
 from discern.runs.predictions import Predictions
+
+_REQUIRED = frozenset(("checkpoint", "classes", "model", "preprocessing", "seconds", "seed", "started", "status"))
+"""Keys of run.json that a Run has from its first moment."""
+
+Content = TypeVar("Content")
 
 CHECKPOINTS = ("best_val_loss", "best_val_acc", "last")
 
@@ -61,28 +70,27 @@ class Run:
     @property
     def dataset(self) -> Dataset:
         """The rows and the split it saw."""
-        return Dataset.read(self._existing("dataset.parquet"))
+        return self._read("dataset.parquet", Dataset.read)
 
     @property
     def findings(self) -> list[dict[str, Any]]:
         """What the audit found in its data."""
-        found: list[dict[str, Any]] = read_json(self._existing("findings.json"))
-        return found
+        return self._read("findings.json", _findings)
 
     @property
     def metrics(self) -> list[dict[str, Any]]:
         """One record per epoch: loss, accuracy, rate, images/s, seconds."""
-        return [json.loads(line) for line in self._existing("metrics.jsonl").read_text().splitlines()]
+        return self._read("metrics.jsonl", _lines)
 
     @property
     def predictions(self) -> Predictions:
         """What the model said about every validation and test image."""
-        return Predictions.read(self._existing("predictions.parquet"))
+        return self._read("predictions.parquet", Predictions.read)
 
     @property
     def evaluation(self) -> Evaluation:
         """Its scores per split."""
-        return Evaluation.from_json(read_json(self._existing("evaluation.json")))
+        return self._read("evaluation.json", _evaluation)
 
     def baselines(self) -> dict[str, Predictions]:
         """Predictions of the trivial baselines on the same images, by name."""
@@ -112,14 +120,31 @@ class Run:
             "splits": evaluation,
         }
 
-    def _existing(self, name: str) -> Path:
+    def _read(self, name: str, reader: Callable[[Path], Content]) -> Content:
         path = self.path / name
         if not path.exists():
             raise NotARun(
                 f"The run {self.path} has no {name}: it has not got that far; finish it with "
                 f"`discern train --resume {self.path}`."
             )
-        return path
+        try:
+            return reader(path)
+        except (ValueError, LookupError, TypeError, pl.exceptions.PolarsError) as error:
+            why = " ".join(str(error).split())
+            raise NotARun(f"{path} is damaged ({why}); remove the run and train it anew.") from error
+
+
+def _findings(path: Path) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = read_json(path)
+    return found
+
+
+def _lines(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def _evaluation(path: Path) -> Evaluation:
+    return Evaluation.from_json(read_json(path))
 
 
 def open_run(path: str | os.PathLike[str]) -> Run:
@@ -130,10 +155,23 @@ def open_run(path: str | os.PathLike[str]) -> Run:
     if not (folder / "run.json").is_file():
         raise NotARun(f"{folder} is not a run (it has no run.json); `discern runs` lists those there are.")
     try:
-        read_json(folder / "run.json")
-    except ValueError as error:
-        raise NotARun(f"{folder}/run.json is damaged ({error}); the run cannot be used.") from error
+        missing = _REQUIRED - set(read_json(folder / "run.json"))
+    except (ValueError, TypeError) as error:
+        raise NotARun(f"{folder}/run.json is damaged ({error}); the run cannot be used, train it anew.") from error
+    if missing:
+        raise NotARun(f"{folder}/run.json is damaged (no '{min(missing)}' in it); the run cannot be used, train anew.")
     return Run(folder)
+
+
+def refuse_place(runs: Path, name: str | None) -> None:
+    """Say before the work that a new Run could not be made below `runs`: UsageError or StorageError."""
+    if name is not None and (name in ("", ".", "..") or name != Path(name).name):
+        raise UsageError(f"A run cannot be called '{name}': give a plain --name, and the folder above it as --runs.")
+    if name is not None and (runs / name).exists():
+        raise _taken(runs / name)
+    existing = next(place for place in (runs, *runs.absolute().parents) if place.exists())
+    with storing(runs), tempfile.TemporaryFile(dir=existing):
+        pass  # it can be written; nothing is left for data that may yet be refused
 
 
 def create_run(runs: Path, name: str | None, stem: str, info: dict[str, Any]) -> Run:
@@ -146,19 +184,26 @@ def create_run(runs: Path, name: str | None, stem: str, info: dict[str, Any]) ->
                 break
             except FileExistsError as error:
                 if name:
-                    raise UsageError(
-                        f"{runs / name} exists already; choose another --name, or go on with "
-                        f"`discern train --resume {runs / name}`."
-                    ) from error
+                    raise _taken(runs / name) from error
     run = Run(runs / candidate)
     write_json(run.path / "run.json", {"status": "started", "seconds": 0.0, **_circumstances(), **info})
     return run
 
 
-def list_runs(runs: Path) -> list[Run]:
-    """Every Run directly below `runs`, oldest first."""
-    found = [Run(file.parent) for file in runs.glob("*/run.json")]
-    return sorted(found, key=lambda run: (run.info.get("started", ""), run.name))
+def list_runs(runs: Path, *, progress: Progress | None = None) -> list[Run]:
+    """Every Run directly below `runs`, oldest first; of damaged ones only a warning."""
+    found = []
+    for file in sorted(runs.glob("*/run.json")):
+        try:
+            found.append(open_run(file.parent))
+        except NotARun as error:
+            (progress or Silent()).say(f"warning: {error}")
+    return sorted(found, key=lambda run: (run.info["started"], run.name))
+
+
+def _taken(path: Path) -> UsageError:
+    way_on = f", or go on with `discern train --resume {path}`" if (path / "run.json").exists() else ""
+    return UsageError(f"{path} exists already; choose another --name{way_on}.")
 
 
 def _free_names(stem: str) -> Iterator[str]:

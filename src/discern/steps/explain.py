@@ -35,7 +35,7 @@ def explain(
     """Write a panel (photo, heat map, overlay) per image into the Run's explanations/, and say what each shows.
 
     Without `images`, the most confident right test images of each class in turn and the most confident wrong ones.
-    Each record has file, image, label (None when unknown), prediction, confidence.
+    Each record has path, file, image, label (None when unknown), prediction, confidence.
     """
     run, progress = run if isinstance(run, Run) else open_run(run), progress or Silent()
     predictor = load_predictor(run)
@@ -52,7 +52,7 @@ def explain(
             record |= _explained(predictor, square, folder / f"{number:02d}.png")
             advance(1, "")
     write_json(folder / "explanations.json", records)
-    return records
+    return [{"path": str(folder / record["file"]), **record} for record in records]
 
 
 def _telling(run: Run, predictor: Predictor) -> tuple[list[dict[str, Any]], np.ndarray[Any, Any]]:
@@ -92,7 +92,6 @@ def _explained(predictor: Predictor, square: np.ndarray[Any, Any], file: Path) -
         Image.fromarray(panel(square[0], heat)).save(temporary, format="PNG")
     return {
         "file": file.name,
-        "path": str(file),
         "prediction": predictor.classes[winner],
         "confidence": float(probabilities[winner]),
     }

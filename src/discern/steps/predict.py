@@ -53,12 +53,14 @@ def predict(
                     names.append(str(file))
                 except UnreadableImage as error:
                     unreadable[str(file)] = str(error)
-                    progress.say(f"warning: {error}")
             if squares:
                 parts.append(predictor.probabilities(np.stack(squares)))
             advance(len(files[start : start + _PORTION]), "")
     if not names:
-        raise DataError(next(iter(unreadable.values())))
+        others = f" (nor can any of the {len(files) - 1} others)" if len(files) > 1 else ""
+        raise DataError(f"{next(iter(unreadable.values())).removesuffix('.')}{others}; name images that open.")
+    for problem in unreadable.values():
+        progress.say(f"warning: {problem}")
     predictions = Predictions(
         images=tuple(names),
         splits=("new",) * len(names),

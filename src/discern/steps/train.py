@@ -14,7 +14,7 @@ from discern.data.dataset import Dataset
 from discern.data.pixels import Pixels
 from discern.data.scan import scan
 from discern.deploy.predict import load_predictor
-from discern.errors import DataError
+from discern.errors import DataError, NotARun
 from discern.evaluation.metrics import evaluate
 from discern.files import write_json
 from discern.models import baselines, zoo
@@ -23,9 +23,9 @@ from discern.models.preprocessing import Preprocessing
 from discern.progress import Progress, Silent
 from discern.report.html import write_report
 from discern.runs.predictions import Predictions
-from discern.runs.run import Run, create_run, open_run
+from discern.runs.run import Run, create_run, open_run, refuse_place
 from discern.steps.explain import explain
-from discern.steps.prepare import Data, prepare
+from discern.steps.prepare import Data, listed, prepare
 from discern.training.loop import Job, fit
 from discern.training.recipe import Recipe, load_recipe, resolved
 from discern.training.runtime import Arithmetic, accelerator, choose_arithmetic
@@ -51,16 +51,20 @@ def train(
     progress, start = progress or Silent(), time.perf_counter()
     plan = recipe if isinstance(recipe, Recipe) else load_recipe(os.fspath(recipe)) if recipe else Recipe()
     plan = plan.with_changes({**changes, **({"model": model} if model else {})})
-    size = plan.size or zoo.find(plan.model).config.input_size
-    prepared = prepare(data, size=size, fit=plan.fit, seed=plan.seed, val_share=plan.val_share, progress=progress)
+    device = accelerator().device
+    size = plan.size or zoo.default_size(plan.model, gpu=device.type != "cpu")
+    refuse_place(Path(runs), name)
+    listing = listed(data)
+    network = _fresh(plan, classes=len(listing.classes), size=size)  # first, as it may refuse the size
+    prepared = prepare(listing, size=size, fit=plan.fit, seed=plan.seed, val_share=plan.val_share, progress=progress)
     dataset, pixels = prepared.dataset, prepared.pixels
     progress.say(f"Data: {dataset}")
 
-    device = accelerator().device
-    network = _fresh(plan, classes=len(dataset.classes), size=size)
     arithmetic = choose_arithmetic(plan, network, size=size, device=device)
     order = "channels last" if arithmetic.channels_last else "channels first"
-    progress.say(f"Training {plan.model} at {size} pixels on {device.type} in {arithmetic.precision}, {order}.")
+    halved = plan.size is None and size < zoo.find(plan.model).config.input_size
+    why = " (half its own size, as there is no GPU; --size changes it)" if halved else ""
+    progress.say(f"Training {plan.model} at {size} pixels{why} on {device.type} in {arithmetic.precision}, {order}.")
     plan = resolved(plan, size=size, precision=arithmetic.precision, channels_last=arithmetic.channels_last)
     run = create_run(
         Path(runs),
@@ -97,6 +101,8 @@ def resume(path: str | os.PathLike[str], *, progress: Progress | None = None) ->
     if run.info["status"] == "finished":
         progress.say(f"{run} is finished already; nothing to do.")
         return run
+    if not (run.path / "findings.json").exists():  # the last file that is written before training
+        raise NotARun(f"{run} was stopped before its training began; remove it and start anew.")
     plan, dataset = load_recipe(str(run.recipe_file)), run.dataset
     scanned, pixels = scan(dataset, size=plan.size or 0, fit=plan.fit, progress=progress)
     if scanned.fingerprint != dataset.fingerprint:
@@ -143,15 +149,19 @@ def _train_and_judge(
         accelerator=accelerator(),
     )
     run.update(status="training")
-    with torch.random.fork_rng():
-        position = fit(job, progress)
-    start = time.perf_counter()
-    run.update(status="judging", epochs=position.epoch)
-    _judge(run, dataset, pixels, progress)
-    explain(run, progress=progress)
-    seconds = seconds_before + position.seconds + time.perf_counter() - start
-    run.update(status="finished", seconds=round(seconds, 2), training_seconds=round(position.seconds, 2))
-    write_report([run], run.path / "report.html")
+    try:
+        with torch.random.fork_rng():
+            position = fit(job, progress)
+        start = time.perf_counter()
+        run.update(status="judging", epochs=position.epoch)
+        _judge(run, dataset, pixels, progress)
+        explain(run, progress=progress)
+        seconds = seconds_before + position.seconds + time.perf_counter() - start
+        run.update(seconds=round(seconds, 2), training_seconds=round(position.seconds, 2))
+        write_report([run], run.path / "report.html")
+        run.update(status="finished")
+    except KeyboardInterrupt as stop:
+        raise KeyboardInterrupt(f"`discern train --resume {run}` goes on from the last whole epoch.") from stop
     return run
 
 

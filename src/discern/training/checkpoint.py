@@ -79,7 +79,8 @@ def load_resumable(path: Path, model: nn.Module, optimizer: torch.optim.Optimize
         model.load_state_dict(weights)
         optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
         return Position(**note["position"])
-    except (SafetensorError, OSError, KeyError, RuntimeError) as error:
+    except (SafetensorError, OSError, LookupError, RuntimeError, TypeError, ValueError) as error:
+        # Besides a broken file: one without our note, or of another network or optimiser.
         raise NotARun(f"The checkpoint {path} is damaged and cannot be resumed ({error}); train anew.") from error
 
 

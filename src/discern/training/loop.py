@@ -78,7 +78,9 @@ def fit(job: Job, progress: Progress) -> Position:
             images_per_second = len(train) / (time.perf_counter() - start)
             val_loss, val_acc = _score(job, model, val)
             if not math.isfinite(val_loss):
-                raise TrainingDiverged(f"{run}: the validation loss is {val_loss} after {position.epoch + 1} epochs.")
+                raise TrainingDiverged(
+                    f"{run}: the validation loss became {val_loss} in epoch {position.epoch + 1}; {_remedy(job)}"
+                )
             earned = _earned(position, val_loss, val_acc)
             seconds = position.seconds + time.perf_counter() - start
             position = _advanced(position, recipe, _steps(train, recipe), earned, val_loss, val_acc, seconds)
@@ -169,7 +171,7 @@ def _train_epoch(
             logits = model(job.preprocessing.normalize(batch.images)).float()
             loss = loss_function(logits, batch.labels)
         if not torch.isfinite(loss):
-            raise TrainingDiverged(_diverged(job, train, batch.rows, step, float(loss)))
+            raise TrainingDiverged(_diverged(job, train, batch.rows, step, loss.item()))
         optimizer.zero_grad(set_to_none=True)
         job.accelerator.backward(loss)
         optimizer.step()
@@ -203,7 +205,11 @@ def _step_seed(seed: int, step: int) -> int:
 
 def _diverged(job: Job, train: Dataset, rows: Int[np.ndarray, " b"], step: int, loss: float) -> str:
     names = ", ".join(train.images[row] for row in rows[:3])
-    return (
-        f"{job.run}: the loss became {loss} at step {step} (batch with {names}, ...); lower the learning rate "
-        f"({job.recipe.learning_rate}). The last good checkpoint is kept."
+    return f"{job.run}: the loss became {loss} at step {step} (batch with {names}, ...); {_remedy(job)}"
+
+
+def _remedy(job: Job) -> str:
+    kept = (
+        "the checkpoints of the epochs before are kept" if job.run.checkpoint("last").exists() else "nothing is kept"
     )
+    return f"lower the learning rate ({job.recipe.learning_rate}); {kept}."

@@ -33,5 +33,5 @@ def learning_rate(recipe: Recipe, step: int, steps_per_epoch: int) -> float:
         total = recipe.epochs * steps_per_epoch - warmup
         return recipe.learning_rate * 0.5 * (1 + math.cos(math.pi * min(1.0, (step - warmup) / total)))
     if recipe.schedule == "exponential":
-        return recipe.learning_rate * recipe.gamma ** (step // steps_per_epoch)
+        return recipe.learning_rate * math.pow(recipe.gamma, (step - warmup) // steps_per_epoch)
     return recipe.learning_rate

@@ -28,7 +28,7 @@ class Recipe:
     val_share: float = 0.15
     """Share of the training images held out for validation when the data have no validation split."""
     size: int | None = None
-    """Side of the square images are fitted to, pixels; none takes the network's own."""
+    """Side of the square images are fitted to, pixels; none takes the network's own, or half of it without a GPU."""
     fit: Fit = "pad"
     """How a picture becomes a square; 'pad' because it cuts nothing away and bends nothing."""
     normalize: Literal["dataset", "none"] = "dataset"
@@ -73,15 +73,16 @@ class Recipe:
 
     def with_changes(self, changes: Mapping[str, Any]) -> Recipe:
         """This recipe with some keys replaced; `augment` may be partial. Values are checked like a file's."""
-        augment = asdict(self.augment)
-        if isinstance(changes.get("augment"), Mapping):
-            augment |= changes["augment"]
+        augment = changes.get("augment", {})
+        if isinstance(augment, Mapping):
+            augment = {**asdict(self.augment), **augment}
         return recipe_from_mapping({**asdict(self), **changes, "augment": augment}, "the command line")
 
 
 _VALID: pydantic.TypeAdapter[Recipe] = pydantic.TypeAdapter(Recipe)
 
 _LIMITS: dict[str, tuple[float, float]] = {
+    "seed": (-(2**63), 2**64 - 1),  # what torch.manual_seed takes
     "val_share": (0.001, 0.9),
     "size": (4, 4096),
     "epochs": (1, 100_000),
@@ -92,11 +93,11 @@ _LIMITS: dict[str, tuple[float, float]] = {
     "warmup_epochs": (0, 100_000),
     "label_smoothing": (0, 0.999),
     "patience": (1, 100_000),
-    "flip": (0, 1),
-    "vertical_flip": (0, 1),
-    "shift": (0, 1),
-    "rotate": (0, 180),
-    "zoom": (0, 0.95),
+    "augment.flip": (0, 1),
+    "augment.vertical_flip": (0, 1),
+    "augment.shift": (0, 1),
+    "augment.rotate": (0, 180),
+    "augment.zoom": (0, 0.95),
 }
 """Smallest and largest value that makes sense, both allowed."""
 
@@ -110,14 +111,14 @@ def load_recipe(name: str) -> Recipe:
     if path.suffix in (".yaml", ".yml") or path.is_file():
         if not path.is_file():
             raise UsageError(f"No such recipe file: {path}; check the path.")
-        text, place = path.read_text(encoding="utf-8"), str(path)
+        data, place = path.read_bytes(), str(path)
     elif name in recipe_names():
-        text, place = _folder().joinpath(f"{name}.yaml").read_text(encoding="utf-8"), f"recipe {name}"
+        data, place = _folder().joinpath(f"{name}.yaml").read_bytes(), f"recipe {name}"
     else:
         raise UnknownName("recipe", name, recipe_names())
     try:
-        values = yaml.safe_load(text) or {}
-    except yaml.YAMLError as error:
+        values = yaml.safe_load(data.decode("utf-8")) or {}
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UsageError(f"{place} is not YAML: {' '.join(str(error).split())}") from error
     if not isinstance(values, dict):
         raise UsageError(f"{place} is not a recipe: expected lines such as `epochs: 20`.")
@@ -140,7 +141,8 @@ def recipe_from_mapping(values: Mapping[str, Any], place: str) -> Recipe:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"] if isinstance(part, str) and not part.isupper())
         raise UsageError(f"{place}: {key} = {first['input']!r} is not possible: {first['msg']}.") from error
-    for key, value in {**asdict(recipe), **asdict(recipe.augment)}.items():
+    augment = {f"augment.{key}": value for key, value in asdict(recipe.augment).items()}
+    for key, value in {**asdict(recipe), **augment}.items():
         low, high = _LIMITS.get(key, (None, None))
         if low is not None and high is not None and value is not None and not low <= value <= high:
             raise UsageError(f"{place}: {key} = {value} is not possible: it must lie between {low} and {high}.")

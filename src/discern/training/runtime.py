@@ -60,7 +60,10 @@ def choose_arithmetic(recipe: Recipe, model: nn.Module, *, size: int, device: to
 def seconds_per_image(
     model: nn.Module, arithmetic: Arithmetic, *, size: int, device: torch.device, budget: float
 ) -> float:
-    """Median seconds per image of a training step (forward and backward) within about `budget` seconds."""
+    """Median seconds per image of a training step (forward and backward) within about `budget` seconds.
+
+    Neither the model nor torch's generator is changed.
+    """
     trial = arithmetic.place(copy.deepcopy(model), device).train()
 
     def step(count: int) -> float:
@@ -73,7 +76,8 @@ def seconds_per_image(
             torch.cuda.synchronize(device)
         return time.perf_counter() - start
 
-    step(2)  # the first step pays for allocation and kernel choice
-    once = step(2)
-    count = max(2, min(32, int(2 * budget / 4 / once)))
-    return statistics.median(step(count) for _ in range(3)) / count
+    with torch.random.fork_rng():
+        step(2)  # the first step pays for allocation and kernel choice
+        once = step(2)
+        count = max(2, min(32, int(2 * budget / 4 / once)))
+        return statistics.median(step(count) for _ in range(3)) / count

@@ -1,0 +1,48 @@
+"""The options of every command, frozen: a new one is a decision, not an accident."""
+
+import importlib
+
+import click
+import pytest
+
+from discern.cli.main import COMMANDS
+
+OPTIONS = {
+    "demo": "--out --json",
+    "audit": "PHOTOS --test --val --json",
+    "train": "PHOTOS --model --recipe --epochs --size --seed --test --val --set --runs --name --resume --json",
+    "evaluate": "RUN PHOTOS --json",
+    "compare": "RUNS --split --json",
+    "explain": "RUN IMAGES --json",
+    "report": "RUNS --out --json",
+    "predict": "RUN IMAGES --csv --json",
+    "runs": "--runs --json",
+    "models": "NAME --classes --size --json",
+    "recipes": "NAME --json",
+    "parts": "FOLDER --per-class --test-per-class --size --seed --domain --exact-duplicates --near-duplicates "
+    "--wrong-labels --unreadable --tiny --imbalance --json",
+    "doctor": "--json",
+}
+
+
+def words(parameter: click.Parameter) -> str:
+    return " ".join(parameter.opts) if isinstance(parameter, click.Option) else parameter.human_readable_name
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_a_command_takes_these_words_and_no_others(name):
+    command = importlib.import_module(f"discern.cli.{name}").command
+    found = [words(parameter).split(".")[0].strip("[]") for parameter in command.params]
+    assert " ".join(found) == OPTIONS[name]
+
+
+def test_there_are_these_commands_and_no_others():
+    assert list(OPTIONS) == list(COMMANDS)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_option_says_what_it_is(name):
+    command = importlib.import_module(f"discern.cli.{name}").command
+    obvious = {"--out", "--split", "--seed"}  # the name, with the default shown, says it
+    silent = [p.opts[0] for p in command.params if isinstance(p, click.Option) and not p.help]
+    assert set(silent) <= obvious

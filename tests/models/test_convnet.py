@@ -1,0 +1,137 @@
+import pytest
+import torch
+from torch import nn
+
+from discern.errors import UsageError
+from discern.models import zoo
+from discern.models.convnet import ConvNet, ConvNetConfig, convnet_from_record, count_on_meta, keras_count
+
+CONFIGS = {
+    "flatten": ConvNetConfig(stages=((4, 6), (8,)), input_size=16, dense=(10, 7), dropout=0.5),
+    "avg": ConvNetConfig(stages=((4,), (8,)), input_size=16, pool="avg", activation="gelu", stage_dropout=0.1),
+    "max": ConvNetConfig(stages=((4,),), input_size=16, pool="max", batch_norm=False, kernel=5, padding=2),
+    "norm last": ConvNetConfig(stages=((4,), (8,)), input_size=16, norm_last=True, padding=0),
+}
+
+
+def spelled(layers):
+    """The layers of a Sequential as words: 'conv 3-32 k3 p1', 'bn 32', 'relu', ..."""
+    words = {
+        nn.Conv2d: lambda m: f"conv {m.in_channels}-{m.out_channels} k{m.kernel_size[0]} p{m.padding[0]}",
+        nn.BatchNorm2d: lambda m: f"bn {m.num_features}",
+        nn.ReLU: lambda m: "relu",
+        nn.GELU: lambda m: "gelu",
+        nn.MaxPool2d: lambda m: f"maxpool {m.kernel_size}",
+        nn.AdaptiveMaxPool2d: lambda m: f"global max {m.output_size}",
+        nn.AdaptiveAvgPool2d: lambda m: f"global avg {m.output_size}",
+        nn.Flatten: lambda m: "flatten",
+        nn.Dropout: lambda m: f"drop {m.p}",
+        nn.Linear: lambda m: f"linear {m.in_features}-{m.out_features}",
+    }
+    return [words[type(layer)](layer) for layer in layers]
+
+
+def stage(*widths, before, norm="before", activation="relu", padding=1, dropout=None):
+    layers = []
+    for inputs, outputs in zip((before, *widths[:-1]), widths, strict=True):
+        layers.append(f"conv {inputs}-{outputs} k3 p{padding}")
+        layers += {
+            "before": [f"bn {outputs}", activation],
+            "after": [activation, f"bn {outputs}"],
+            "none": [activation],
+        }[norm]
+    return [*layers, "maxpool 2", *([f"drop {dropout}"] if dropout else [])]
+
+
+# What the reference systems' own code builds.
+PLANS = {
+    "simple-cnn": (
+        10,
+        stage(32, before=3, norm="none") + stage(64, before=32, norm="none"),
+        ["flatten", "linear 4096-128", "relu", "linear 128-10"],
+    ),
+    "regularized-cnn": (
+        10,
+        stage(32, before=3) + stage(64, before=32),
+        ["flatten", "linear 4096-128", "relu", "drop 0.5", "linear 128-10"],
+    ),
+    "cnn-basic": (
+        3,
+        stage(64, 64, before=3, activation="gelu")
+        + stage(128, 128, before=64, activation="gelu")
+        + stage(256, 256, before=128, activation="gelu")
+        + stage(512, 512, before=256, activation="gelu"),
+        ["global max 1", "flatten", "linear 512-128", "gelu", "drop 0.5", "linear 128-3"],
+    ),
+    "parts-cnn": (
+        5,
+        stage(32, 32, before=3) + stage(64, 64, before=32) + stage(128, 128, before=64),
+        ["global avg 1", "flatten", "linear 128-128", "relu", "drop 0.4", "linear 128-5"],
+    ),
+    "cifar-cnn": (
+        10,
+        stage(32, 32, before=3, norm="after", dropout=0.2)
+        + stage(64, 32, before=32, norm="after", dropout=0.2)
+        + stage(128, before=32, norm="after", dropout=0.2),
+        ["flatten", "linear 2048-256", "relu", "drop 0.45", "linear 256-10"],
+    ),
+    "cifar-cnn-small": (
+        10,
+        stage(32, before=3, norm="none", padding=0) + stage(64, before=32, norm="none", padding=0),
+        ["flatten", "linear 2304-128", "relu", "linear 128-10"],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", PLANS)
+def test_the_reference_networks_have_their_authors_layers_in_their_order(name):
+    classes, features, head = PLANS[name]
+    model = zoo.build(name, classes=classes)
+    assert spelled(model.features) == features
+    assert spelled(model.head) == head
+
+
+@pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)
+def test_forward_is_the_head_of_the_features(config):
+    model = ConvNet(config, classes=3, size=16).eval()
+    images = torch.randn(2, 3, 16, 16)
+    logits = model(images)
+    assert logits.shape == (2, 3)
+    maps = model.forward_features(images)
+    assert maps.shape[:2] == (2, config.stages[-1][-1])
+    assert torch.equal(logits, model.forward_head(maps))
+
+
+def test_global_pooling_takes_any_size_and_flatten_one_only():
+    images = torch.randn(1, 3, 24, 24)
+    assert ConvNet(CONFIGS["avg"], classes=3, size=16)(images.repeat(2, 1, 1, 1)).shape == (2, 3)
+    assert ConvNet(CONFIGS["flatten"], classes=3, size=24).eval()(images).shape == (1, 3)
+    with pytest.raises(RuntimeError, match="shapes"):
+        ConvNet(CONFIGS["flatten"], classes=3, size=16).eval()(images)
+
+
+@pytest.mark.parametrize(("config", "least"), [("flatten", 4), ("avg", 4), ("max", 2), ("norm last", 10)])
+def test_too_small_a_size_is_refused_with_a_sentence(config, least):
+    ConvNet(CONFIGS[config], classes=3, size=least)
+    with pytest.raises(UsageError, match=f"Images of {least - 1} pixels are too small .* larger size"):
+        ConvNet(CONFIGS[config], classes=3, size=least - 1)
+
+
+@pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)
+def test_a_record_survives_json_and_builds_the_same_network(config):
+    import json
+
+    model = ConvNet(config, classes=4, size=20)
+    again = convnet_from_record(json.loads(json.dumps(model.record())))
+    assert again.config == config
+    assert repr(again) == repr(model)
+    assert (again.classes, again.size) == (4, 20)
+
+
+@pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)
+def test_counting_without_weights_counts_what_is_built(config):
+    model = ConvNet(config, classes=4, size=20)
+    trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    state = sum(v.numel() for name, v in model.state_dict().items() if not name.endswith("num_batches_tracked"))
+    assert count_on_meta(config, classes=4, size=20) == (trainable, state)
+    assert keras_count(model) == state
