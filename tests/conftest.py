@@ -147,7 +147,7 @@ def discern(capfd):
 
 def write_colours(root, counts):
     """Folders of 20 x 24 images whose colour tells the class; some grey, with alpha, or turned by EXIF."""
-    random = np.random.default_rng(7)
+    random = np.random.default_rng(8)  # with which every kind is among the judged images of `trained`
     for k, (folder, count) in enumerate(counts.items()):
         (root / folder).mkdir(parents=True, exist_ok=True)
         for number in range(count):
@@ -180,6 +180,11 @@ class Trained:
     before: dict
     """Bytes and modification time of every file below photos before training."""
 
+    @property
+    def now(self):
+        """The same as it is now."""
+        return contents(self.photos)
+
 
 def contents(folder):
     """Bytes and modification time of every file below a folder, by its name there."""
@@ -193,8 +198,9 @@ def trained(tmp_path_factory):
     folder = tmp_path_factory.mktemp("trained")
     photos = write_colours(folder / "photos", {"red": 12, "green": 12, "blue": 12})
     before = contents(photos)
-    with pytest.MonkeyPatch.context() as patch, pytest.raises(SystemExit) as left:
+    with pytest.MonkeyPatch.context() as patch:
         patch.setenv("DISCERN_CACHE", str(folder / "cache"))
-        main(["train", str(photos), *TINY, "--runs", str(folder / "runs"), "--name", "first"])
+        with pytest.raises(SystemExit) as left:
+            main(["train", str(photos), *TINY, "--runs", str(folder / "runs"), "--name", "first"])
     assert not left.value.code
     return Trained(photos, folder / "runs" / "first", before)

@@ -215,7 +215,8 @@ def test_a_name_that_exists_is_refused_before_an_image_is_read(refused, trained,
 
 
 @pytest.mark.parametrize(
-    "words", [["predict", "RUN", "x.jpg"], ["evaluate", "RUN"], ["explain", "RUN"], ["report", "RUN"], ["compare", "RUN"]]
+    "words",
+    [["predict", "RUN", "x.jpg"], ["evaluate", "RUN"], ["explain", "RUN"], ["report", "RUN"], ["compare", "RUN"]],
 )
 def test_a_run_that_is_none(refused, tmp_path, words):
     (tmp_path / "folder").mkdir()
@@ -318,7 +319,9 @@ def test_a_table_of_predictions_makes_its_folder(discern, trained, tmp_path):
 def test_a_table_that_cannot_be_written(refused, trained, tmp_path, mounted):
     refused(USAGE, "is a directory", "predict", trained.run, trained.photos, "--csv", tmp_path)
     (tmp_path / "file").write_text("")
-    refused(USAGE, "another kind is in its place", "predict", trained.run, trained.photos, "--csv", tmp_path / "file/x")
+    refused(
+        USAGE, "another kind is in its place", "predict", trained.run, trained.photos, "--csv", tmp_path / "file/x"
+    )
     disk = mounted("size=16k")
     (disk / "filler").write_bytes(bytes(12_000))
     refused(USAGE, "The disk is full", "predict", trained.run, *[trained.photos] * 9, "--csv", disk / "x.csv")
@@ -330,7 +333,9 @@ def test_a_folder_of_runs_without_permission(refused, colours, shared_tmp, unpri
     shutil.copytree(colours(BALANCED), shared_tmp / "photos")
     monkeypatch.setenv("DISCERN_CACHE", str(shared_tmp / "cache"))
     with unprivileged():
-        refused(USAGE, "No permission to write", "train", shared_tmp / "photos", *tiny, "--runs", shared_tmp / "locked/r")
+        refused(
+            USAGE, "No permission to write", "train", shared_tmp / "photos", *tiny, "--runs", shared_tmp / "locked/r"
+        )
 
 
 def test_a_cache_without_permission(refused, colours, shared_tmp, unprivileged, tiny, monkeypatch):
@@ -340,7 +345,9 @@ def test_a_cache_without_permission(refused, colours, shared_tmp, unprivileged, 
     shutil.copytree(colours(BALANCED), shared_tmp / "photos")
     monkeypatch.setenv("DISCERN_CACHE", str(shared_tmp / "locked" / "cache"))
     with unprivileged():
-        refused(USAGE, "No permission to write", "train", shared_tmp / "photos", *tiny, "--runs", shared_tmp / "open/r")
+        refused(
+            USAGE, "No permission to write", "train", shared_tmp / "photos", *tiny, "--runs", shared_tmp / "open/r"
+        )
     assert not (shared_tmp / "open/r").exists()
 
 

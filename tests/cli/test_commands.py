@@ -1,4 +1,4 @@
-"""What every command prints: one JSON object on standard output, words for people, words for logs on standard error."""
+"""What every command prints: one JSON object or words for people on standard output, progress on standard error."""
 
 import json
 import shutil

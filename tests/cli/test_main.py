@@ -64,7 +64,9 @@ def test_every_command_in_the_readme_exists(discern):
     shown = [line.split()[1] for line in README.read_text().splitlines() if line.startswith("    discern ")]
     assert set(shown) <= set(COMMANDS)
     for name in {*shown, *commands}:
-        used = {f for line in README.read_text().splitlines() for f in re.findall(rf"discern {name}.*?(--[a-z-]+)", line)}
+        used = {
+            f for line in README.read_text().splitlines() for f in re.findall(rf"discern {name}.*?(--[a-z-]+)", line)
+        }
         helped = discern(name, "--help").out
         assert all(flag in helped for flag in used)
 
@@ -101,7 +103,9 @@ def test_debug_shows_where_a_refusal_comes_from_and_keeps_its_code(discern):
     assert answer.err.endswith("Error: " + answer.err.rpartition("Error: ")[2])
 
 
-def test_an_interrupted_scan_says_to_start_again_and_leaves_nothing(discern, trained, tmp_path, tiny, monkeypatch, cache):
+def test_an_interrupted_scan_says_to_start_again_and_leaves_nothing(
+    discern, trained, tmp_path, tiny, monkeypatch, cache
+):
     def interrupted(*_, **__):
         raise KeyboardInterrupt
 

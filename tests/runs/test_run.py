@@ -58,7 +58,14 @@ def test_every_file_reads_back(trained):
     assert sorted(said.images) == sorted((*dataset.split("val").images, *dataset.split("test").images))
     assert run.evaluation.splits["test"].n == 6
     assert [line["epoch"] for line in run.metrics] == [1, 2]
-    assert run.metrics[0].keys() >= {"train_loss", "val_loss", "val_acc", "learning_rate", "images_per_second", "seconds"}
+    assert run.metrics[0].keys() >= {
+        "train_loss",
+        "val_loss",
+        "val_acc",
+        "learning_rate",
+        "images_per_second",
+        "seconds",
+    }
     assert isinstance(run.findings, list)
     assert set(run.baselines()) == {"majority class", "color histogram"}
     told = json.loads((trained.run / "explanations" / "explanations.json").read_text())
@@ -107,7 +114,9 @@ def test_names_are_counted_per_stem(tmp_path):
 
 def test_a_name_is_given_once(tmp_path):
     create_run(tmp_path, "x", "net", INFO)
-    with pytest.raises(UsageError, match=r"x exists already; choose another --name, or go on with `discern train --res"):
+    with pytest.raises(
+        UsageError, match=r"x exists already; choose another --name, or go on with `discern train --res"
+    ):
         create_run(tmp_path, "x", "net", INFO)
     with pytest.raises(UsageError, match="exists already"):
         refuse_place(tmp_path, "x")

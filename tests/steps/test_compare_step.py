@@ -5,8 +5,9 @@ import shutil
 import pytest
 
 from discern.errors import DataError, NotARun, UsageError
+from discern.evaluation.ranking import distinct_names
 from discern.runs.run import Run
-from discern.steps.compare import compare, distinct_names
+from discern.steps.compare import compare
 
 
 @pytest.fixture

@@ -25,7 +25,8 @@ def test_chosen_images_have_a_folder_of_their_own(run, trained):
     assert [record["image"] for record in records] == [str(file) for file in files]
     assert [record["label"] for record in records] == [None, None]
     chosen = run.path / "explanations" / "chosen"
-    assert json.loads((chosen / "explanations.json").read_text()) == records
+    kept = json.loads((chosen / "explanations.json").read_text())
+    assert [{**record, "path": str(chosen / record["file"])} for record in kept] == records
     assert sorted(file.name for file in chosen.iterdir()) == ["00.png", "01.png", "explanations.json"]
     assert (run.path / "explanations" / "explanations.json").read_bytes() == before
     with Image.open(chosen / "00.png") as picture:
@@ -55,7 +56,11 @@ def test_the_most_confident_right_ones_class_by_class_then_the_most_confident_wr
     probabilities = np.where(np.arange(2) == predicted[:, None], confidence[:, None], 1 - confidence[:, None])
     names = tuple(f"{i}" for i in range(20))
     said = Predictions(
-        images=names, splits=("test",) * 20, labels=labels, probabilities=probabilities.astype(np.float32), classes=("a", "b")
+        images=names,
+        splits=("test",) * 20,
+        labels=labels,
+        probabilities=probabilities.astype(np.float32),
+        classes=("a", "b"),
     )
     rows = telling_rows(said)
     assert rows == [0, 10, 1, 11, 2, 12, 3, 5, 15]

@@ -13,11 +13,14 @@ def compare_runs(runs: Sequence[Run], *, split: str = "test") -> Comparison:
     """Scores with intervals, paired tests corrected for their number, and the pick.
 
     The cost of a run is its measured milliseconds per image. The baselines are the first run's. Raises UsageError
-    without a run, NotARun for one that is not finished, DataError when they were not scored on the same images.
+    without a run or with one named twice, NotARun for one that is not finished, DataError when they were not
+    scored on the same images.
     """
     if not runs:
         raise UsageError("There is nothing to compare: name at least one run; `discern runs` lists them.")
     names = distinct_names(runs)
+    if twice := next((name for name in names if names.count(name) > 1), None):
+        raise UsageError(f"The run {twice} is named twice; name each run once.")
     baselines = runs[0].baselines()
     return compare(
         {name: run.predictions for name, run in zip(names, runs, strict=True)} | baselines,
