@@ -12,10 +12,10 @@ demo: .venv/installed
 	$(BIN)/discern demo
 
 test: .venv/installed
-	$(BIN)/python -m pytest -m "not slow"
+	GOMP_SPINCOUNT=1000 $(BIN)/python -m pytest -m "not slow" -n auto
 
 test-all: .venv/installed
-	$(BIN)/python -m pytest
+	GOMP_SPINCOUNT=1000 $(BIN)/python -m pytest -n auto
 
 check: .venv/installed
 	$(BIN)/ruff check src tests

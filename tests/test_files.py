@@ -1,4 +1,3 @@
-import errno
 import os
 import subprocess
 
@@ -37,7 +36,7 @@ def test_what_was_written_stands_under_the_name_and_nothing_else_does(tmp_path):
     assert os.listdir(tmp_path / "a" / "b") == ["x.txt"]
 
 
-@pytest.mark.parametrize("error", [ValueError("bad"), KeyboardInterrupt(), OSError(errno.EIO, "broken disk")])
+@pytest.mark.parametrize("error", [ValueError("bad"), KeyboardInterrupt()])
 def test_an_error_leaves_the_old_file_and_no_temporary_one(tmp_path, error):
     path = tmp_path / "x.txt"
     path.write_text("old")

@@ -37,11 +37,11 @@ class UsageError(DiscernError):
 class UnknownName(UsageError):
     """A name that does not exist, with the nearest one that does."""
 
-    def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
+    def __init__(self, kind: str, name: str, known: Iterable[str], *, place: str = "") -> None:
         known = sorted(known)
         nearest = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
         hint = f"did you mean '{nearest[0]}'?" if nearest else f"known: {', '.join(known)}."
-        super().__init__(f"Unknown {kind} '{name}': {hint}")
+        super().__init__(f"Unknown {kind} '{name}'{f' in {place}' if place else ''}: {hint}")
         self.nearest = nearest[0] if nearest else None
 
 
@@ -92,4 +92,4 @@ def storing(path: Path) -> Iterator[None]:
             raise StorageError(
                 f"{path} cannot be written: a file or folder of another kind is in its place; choose another name."
             ) from error
-        raise
+        raise StorageError(f"{path} cannot be written ({error.strerror}); choose another place for it.") from error

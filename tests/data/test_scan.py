@@ -190,7 +190,7 @@ def test_a_file_that_became_a_directory_or_may_not_be_read(photos, shared_tmp, u
         scanned, _ = scan(dataset, size=16, fit="pad", cache=shared_tmp / "cache")
     assert scanned.table["problem"].to_list() == [
         "it cannot be opened (Permission denied)",
-        "it cannot be opened (Is a directory)",
+        "it cannot be opened (not a regular file)",
         None,
     ]
 

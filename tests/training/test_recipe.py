@@ -51,8 +51,8 @@ def test_system_d_settings():
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
-        ("learning_rat: 1", r"Unknown recipe key in .*mine.yaml 'learning_rat': did you mean 'learning_rate'\?"),
-        ("augment: {rotat: 5}", r"Unknown augment key in .*mine.yaml 'rotat': did you mean 'rotate'\?"),
+        ("learning_rat: 1", r"Unknown recipe key 'learning_rat' in .*mine.yaml: did you mean 'learning_rate'\?"),
+        ("augment: {rotat: 5}", r"Unknown augment key 'rotat' in .*mine.yaml: did you mean 'rotate'\?"),
         ("epochs: many", r"mine.yaml: epochs = 'many' is not possible: .*valid integer"),
         ("epochs: 2.5", r"mine.yaml: epochs = 2.5 is not possible: .*fractional"),
         ("epochs:", r"mine.yaml: epochs = None is not possible"),
@@ -134,7 +134,7 @@ def test_a_whole_augmentation_replaces_the_recipes():
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
-        ({"epoch": 3}, "Unknown recipe key in the command line 'epoch': did you mean 'epochs'"),
+        ({"epoch": 3}, "Unknown recipe key 'epoch' in the command line: did you mean 'epochs'"),
         ({"augment": {"flop": 1}}, "did you mean 'flip'"),
         ({"augment": 5}, "augment = 5 is not possible"),
         ({"augment": None}, "augment = None is not possible"),

@@ -217,7 +217,6 @@ def test_a_run_whose_images_have_changed_is_not_resumed(photos, tmp_path, monkey
     kill(copy, tmp_path, {"killed": ("after last.safetensors", 1, 1)})
     run = discern.open_run(tmp_path / "killed")
     Image.new("RGB", (16, 16), "white").save(copy / "red" / "3.png")
-    monkeypatch.setenv("DISCERN_CACHE", str(tmp_path / "new cache"))  # what was read before is not known any more
     before = run.checkpoint("last").read_bytes()
     with pytest.raises(DataError, match=r"have changed since .*killed began; put them back, or start a new run"):
         discern.resume(run.path)

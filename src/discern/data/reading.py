@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,7 +52,7 @@ def _file_portion(root: Path, part: pl.DataFrame) -> Portion:
 def _read(path: Path) -> bytes | OSError:
     try:
         if path.exists() and not path.is_file():  # a named pipe would wait for ever
-            return OSError(None, "not a regular file")
+            return OSError(errno.EINVAL, "not a regular file")
         return path.read_bytes()
     except OSError as error:
         return error
@@ -82,3 +83,21 @@ def _group_reader(path: Path, group: int, rows: list[int]) -> Callable[[], list[
         return [image.as_py() or b"" for image in images]
 
     return fetch
+
+
+def as_on_disk(dataset: Dataset) -> Dataset:
+    """The same rows with the present size and modification time of their files; 0 for a file that is gone."""
+    files = dataset.table["file"].unique().to_list()
+    status = {file: _status(dataset.root / file) for file in files}
+    return dataset.with_columns(
+        pl.Series("bytes", [status[file][0] for file in dataset.table["file"]], dtype=pl.Int64),
+        pl.Series("modified", [status[file][1] for file in dataset.table["file"]], dtype=pl.Int64),
+    )
+
+
+def _status(path: Path) -> tuple[int, int]:
+    try:
+        status = path.stat()
+    except OSError:
+        return 0, 0
+    return status.st_size, status.st_mtime_ns

@@ -24,18 +24,18 @@ class ModelEntry:
     """Where it comes from and what it is good for, one sentence."""
 
 
-# Systems A, C, D and E are the published projects that the feature table in docs/design.md names.
+# The reference systems are the published projects that the feature table in docs/design.md names.
 MODELS: dict[str, ModelEntry] = {
     "simple-cnn": ModelEntry(
-        about="System A's baseline for 32-pixel images: two convolutions, no regularisation.",
+        about="For 32-pixel images: two convolutions, no regularisation (reference system A's baseline).",
         config=ConvNetConfig(stages=((32,), (64,)), input_size=32, batch_norm=False, dense=(128,)),
     ),
     "regularized-cnn": ModelEntry(
-        about="System A's simple-cnn with batch norm and dropout .5.",
+        about="simple-cnn with batch norm and dropout .5 (reference system A).",
         config=ConvNetConfig(stages=((32,), (64,)), input_size=32, dense=(128,), dropout=0.5),
     ),
     "cnn-basic": ModelEntry(
-        about="System C's from-scratch net for photos: eight convolutions, GELU, global max pool.",
+        about="For photos: eight convolutions, GELU, global max pool (reference system C); slow on a CPU.",
         config=ConvNetConfig(
             stages=((64, 64), (128, 128), (256, 256), (512, 512)),
             input_size=224,
@@ -46,13 +46,13 @@ MODELS: dict[str, ModelEntry] = {
         ),
     ),
     "parts-cnn": ModelEntry(
-        about="System D's from-scratch net for industrial parts: six convolutions, global average pool.",
+        about="For photos of things: six convolutions, global average pool (reference system D).",
         config=ConvNetConfig(
             stages=((32, 32), (64, 64), (128, 128)), input_size=224, pool="avg", dense=(128,), dropout=0.4
         ),
     ),
     "cifar-cnn": ModelEntry(
-        about="System E's from-scratch net for 32-pixel images: five convolutions, dropout throughout.",
+        about="For 32-pixel images: five convolutions, dropout throughout (reference system E).",
         config=ConvNetConfig(
             stages=((32, 32), (64, 32), (128,)),
             input_size=32,
@@ -63,12 +63,12 @@ MODELS: dict[str, ModelEntry] = {
         ),
     ),
     "cifar-cnn-small": ModelEntry(
-        about="System E's smaller net: two unpadded convolutions.",
+        about="For 32-pixel images: two unpadded convolutions (reference system E).",
         config=ConvNetConfig(stages=((32,), (64,)), input_size=32, padding=0, batch_norm=False, dense=(128,)),
     ),
     "mini-cnn": ModelEntry(
-        about="Discern's quick first try for photos: four narrow convolutions, global average pool.",
-        config=ConvNetConfig(stages=((16,), (32,), (64,), (128,)), input_size=128, pool="avg", dropout=0.2),
+        about="A quick first try for photos: five convolutions, global max pool (Discern's own).",
+        config=ConvNetConfig(stages=((16,), (32,), (64,), (128,), (256,)), input_size=224, pool="max", dropout=0.2),
     ),
 }
 

@@ -12,6 +12,7 @@ import torch
 
 from discern.data.dataset import Dataset
 from discern.data.pixels import Pixels
+from discern.data.reading import as_on_disk
 from discern.data.scan import scan
 from discern.deploy.predict import load_predictor
 from discern.errors import DataError, NotARun
@@ -104,7 +105,7 @@ def resume(path: str | os.PathLike[str], *, progress: Progress | None = None) ->
     if not (run.path / "findings.json").exists():  # the last file that is written before training
         raise NotARun(f"{run} was stopped before its training began; remove it and start anew.")
     plan, dataset = load_recipe(str(run.recipe_file)), run.dataset
-    scanned, pixels = scan(dataset, size=plan.size or 0, fit=plan.fit, progress=progress)
+    scanned, pixels = scan(as_on_disk(dataset), size=plan.size or 0, fit=plan.fit, progress=progress)
     if scanned.fingerprint != dataset.fingerprint:
         raise DataError(
             f"The images below {dataset.root} have changed since {run} began; put them back, or start a new run."

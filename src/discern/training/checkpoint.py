@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, nn
 
 from discern.errors import NotARun
@@ -91,9 +91,6 @@ def _like(parameter: Tensor, value: Tensor) -> Tensor:
 
 
 def _save(path: Path, tensors: dict[str, Tensor], note: dict[str, Any]) -> None:
-    with writing(path) as temporary:
-        save_file(
-            {name: value.detach().cpu().contiguous() for name, value in tensors.items()},
-            temporary,
-            metadata={_NOTE: json.dumps(note)},
-        )
+    plain = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
+    with writing(path) as temporary:  # as bytes, because safetensors hides why a file cannot be written (a full disk)
+        temporary.write_bytes(save(plain, metadata={_NOTE: json.dumps(note)}))

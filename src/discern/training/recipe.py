@@ -132,9 +132,9 @@ def recipe_names() -> list[str]:
 
 def recipe_from_mapping(values: Mapping[str, Any], place: str) -> Recipe:
     """A Recipe from plain values; `place` says in errors where they came from."""
-    _known(values, Recipe, f"recipe key in {place}")
+    _known(values, Recipe, "recipe key", place)
     if isinstance(values.get("augment"), Mapping):
-        _known(values["augment"], Augmentation, f"augment key in {place}")
+        _known(values["augment"], Augmentation, "augment key", place)
     try:
         recipe = _VALID.validate_python(dict(values))
     except pydantic.ValidationError as error:
@@ -154,11 +154,11 @@ def resolved(recipe: Recipe, *, size: int, precision: str, channels_last: bool) 
     return replace(recipe, size=size, precision=precision, channels_last=channels_last)  # type: ignore[arg-type]
 
 
-def _known(values: Mapping[str, Any], kind: type[Any], where: str) -> None:
+def _known(values: Mapping[str, Any], kind: type[Any], what: str, place: str) -> None:
     known = [f.name for f in fields(kind)]
     for key in values:
         if key not in known:
-            raise UnknownName(where, str(key), known)
+            raise UnknownName(what, str(key), known, place=place)
 
 
 def _folder() -> Any:
