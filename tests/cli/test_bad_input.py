@@ -167,7 +167,7 @@ def test_names_that_do_not_exist_with_the_nearest_that_does(refused, colours, tm
         "--set",
         "epoch=3",
     )
-    refused(USAGE, "'flp': did you mean 'flip'?", "train", photos, "--set", "augment.flp=0.5")
+    refused(USAGE, "'flp' in the command line: did you mean 'flip'?", "train", photos, "--set", "augment.flp=0.5")
     refused(USAGE, "Did you mean '--epochs'?", "train", photos, "--epoch", "3")
     refused(USAGE, "No such option '--fast'", "doctor", "--fast")
 
