@@ -85,10 +85,20 @@ PLANS = {
 
 @pytest.mark.parametrize("name", PLANS)
 def test_the_reference_networks_have_their_authors_layers_in_their_order(name):
-    classes, features, head = PLANS[name]
+    classes, stages, head = PLANS[name]
     model = zoo.build(name, classes=classes)
-    assert spelled(model.features) == features
-    assert spelled(model.head) == head
+    assert spelled([*model.features, *model.head]) == stages + head
+
+
+@pytest.mark.parametrize("name", PLANS)
+def test_the_features_are_the_last_convolutions_map_not_yet_pooled(name):
+    size = zoo.MODELS[name].config.input_size
+    model = zoo.build(name, classes=2).eval()
+    *_, last = (layer for layer in model.modules() if isinstance(layer, torch.nn.Conv2d))
+    shapes = []
+    last.register_forward_hook(lambda layer, inputs, output: shapes.append(output.shape))
+    with torch.no_grad():
+        assert [model.forward_features(torch.rand(1, 3, size, size)).shape] == shapes
 
 
 @pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)

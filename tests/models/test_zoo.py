@@ -45,10 +45,10 @@ def test_another_size_is_used_where_asked_for():
 
 def test_weights_come_from_torchs_generator():
     torch.manual_seed(3)
-    first = zoo.build("simple-cnn", classes=2, size=8).head[1].weight
+    first = zoo.build("simple-cnn", classes=2, size=8).head[-1].weight
     torch.manual_seed(3)
-    assert torch.equal(first, zoo.build("simple-cnn", classes=2, size=8).head[1].weight)
-    assert not torch.equal(first, zoo.build("simple-cnn", classes=2, size=8).head[1].weight)
+    assert torch.equal(first, zoo.build("simple-cnn", classes=2, size=8).head[-1].weight)
+    assert not torch.equal(first, zoo.build("simple-cnn", classes=2, size=8).head[-1].weight)
 
 
 def test_an_unknown_name_is_answered_with_the_nearest():

@@ -35,4 +35,4 @@ def command(out: Path, as_json: bool) -> None:
         return
     print_comparison(done.comparison)
     click.echo(f"\nImages  {done.photos}\nReport  {done.report}")
-    click.echo(f"Next    discern train YOUR-PHOTOS    discern predict {done.runs[0]} IMAGES...")
+    click.echo(f"Next    discern train YOUR-PHOTOS    discern predict {out}/runs/{done.comparison.pick} IMAGES...")

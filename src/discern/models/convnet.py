@@ -4,8 +4,8 @@
     pool:    flatten, or global average / max
     head:    linear, activation, dropout, ..., linear
 
-It speaks timm's protocol: `forward` is `forward_head(forward_features(x))`, and the features are the last
-convolution's map, where heat maps are taken.
+It speaks timm's protocol: `forward` is `forward_head(forward_features(x))`. The features are the last convolution's
+map, before the last stage's max pool, so that heat maps taken there are as fine as the network allows.
 """
 
 from __future__ import annotations
@@ -58,30 +58,30 @@ class ConvNet(nn.Module):
         super().__init__()
         self.config, self.classes, self.size = config, classes, size
         layers: list[nn.Module] = []
+        ending: list[nn.Module] = []  # of the stage before
         channels, side = 3, size
         for stage in config.stages:
+            layers += ending
             for width in stage:
                 layers += _convolution(config, channels, width)
                 channels, side = width, side + 2 * config.padding - config.kernel + 1
-            layers.append(nn.MaxPool2d(2))
+            ending = [nn.MaxPool2d(2)] + [nn.Dropout(config.stage_dropout)] * bool(config.stage_dropout)
             side //= 2
-            if config.stage_dropout:
-                layers.append(nn.Dropout(config.stage_dropout))
         if side < 1:
             raise UsageError(
                 f"Images of {size} pixels are too small for this network: {len(config.stages)} halvings leave "
                 "nothing; choose a larger size."
             )
         self.features = nn.Sequential(*layers)
-        self.head = _head(config, channels, side, classes)
+        self.head = nn.Sequential(*ending, *_head(config, channels, side, classes))
 
     def forward_features(self, images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b c i j"]:
-        """The last stage's map, before pooling to a vector."""
+        """The last convolution's map."""
         maps: Tensor = self.features(images)
         return maps
 
     def forward_head(self, maps: Float[Tensor, "b c i j"]) -> Float[Tensor, "b classes"]:
-        """Logits from the last stage's map."""
+        """Logits from the last convolution's map."""
         logits: Tensor = self.head(maps)
         return logits
 
@@ -111,7 +111,7 @@ def _convolution(config: ConvNetConfig, inputs: int, outputs: int) -> list[nn.Mo
     return [*layers, activation, norm] if config.norm_last else [*layers, norm, activation]
 
 
-def _head(config: ConvNetConfig, channels: int, side: int, classes: int) -> nn.Sequential:
+def _head(config: ConvNetConfig, channels: int, side: int, classes: int) -> list[nn.Module]:
     pools = {"avg": nn.AdaptiveAvgPool2d(1), "max": nn.AdaptiveMaxPool2d(1)}
     layers: list[nn.Module] = [pools[config.pool]] if config.pool in pools else []
     layers.append(nn.Flatten())
@@ -121,8 +121,7 @@ def _head(config: ConvNetConfig, channels: int, side: int, classes: int) -> nn.S
         width = dense
     if config.dropout:
         layers.append(nn.Dropout(config.dropout))
-    layers.append(nn.Linear(width, classes))
-    return nn.Sequential(*layers)
+    return [*layers, nn.Linear(width, classes)]
 
 
 def parameter_count(model: nn.Module) -> int:
