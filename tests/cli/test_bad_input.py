@@ -279,7 +279,7 @@ def test_a_run_that_has_not_got_that_far(refused, discern, trained, tmp_path):
     refused(USAGE, "has not finished an epoch", "predict", run, trained.photos)
     listed = discern("runs", "--runs", run.parent)
     assert listed.code == 0
-    assert "training" in listed.out
+    assert "unfinished" in listed.out
 
 
 def test_a_run_stopped_before_its_training_began_cannot_be_resumed(refused, trained, tmp_path):

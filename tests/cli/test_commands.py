@@ -124,7 +124,7 @@ def test_recipes(discern, tmp_path):
     text = discern("recipes", "cifar-simple-cnn").out
     (tmp_path / "mine.yaml").write_text(text)
     assert discern("recipes", tmp_path / "mine.yaml").out == text
-    assert "cifar-simple-cnn\n" in discern("recipes").out
+    assert "cifar-simple-cnn" in discern("recipes").out
 
 
 def test_parts(discern, tmp_path):

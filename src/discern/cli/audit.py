@@ -23,6 +23,7 @@ def command(photos: Path, test: Path | None, val: Path | None, as_json: bool) ->
     """
     from discern.cli.terminal import Terminal, table
     from discern.data.audit import audit
+    from discern.data.findings import grouped
     from discern.data.scan import scan
     from discern.data.sources import open_dataset
 
@@ -33,8 +34,9 @@ def command(photos: Path, test: Path | None, val: Path | None, as_json: bool) ->
         answer({"images": len(dataset), "findings": [finding.to_json() for finding in findings]})
         return
     click.echo(dataset)
+    groups = grouped(findings)
     table(
-        f"{len(findings)} findings" if findings else "No findings",
-        ("severity", "kind", "evidence", "remedy"),
-        [(f.severity, f.kind, f.evidence, f.remedy) for f in findings],
+        f"{len(findings)} findings; --json lists each" if findings else "No findings",
+        ("severity", "kind", " findings", "evidence of the first", "remedy"),
+        [(g[0].severity, g[0].kind, str(len(g)), g[0].evidence, g[0].remedy) for g in groups],
     )

@@ -19,13 +19,14 @@ def command(name: str | None, as_json: bool) -> None:
     discern recipes
     discern recipes cifar-simple-cnn > mine.yaml
     """
-    from discern.training.recipe import load_recipe, recipe_names
+    from discern.cli.terminal import table
+    from discern.training.recipe import about_recipe, load_recipe, recipe_names
 
     if name is None:
         if as_json:
             answer({"recipes": recipe_names()})
         else:
-            click.echo("\n".join(recipe_names()))
+            table("", ("recipe", "about"), [(recipe, about_recipe(recipe)) for recipe in recipe_names()])
         return
     recipe = load_recipe(name)
     if as_json:

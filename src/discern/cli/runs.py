@@ -39,7 +39,7 @@ def command(runs: Path, as_json: bool) -> None:
             (
                 summary["run"],
                 summary["model"],
-                summary["status"],
+                "finished" if summary["status"] == "finished" else "unfinished",
                 str(summary["epochs"] or ""),
                 f"{summary['seconds']:,.0f}",
                 percent(test["top1"]) if test else "",

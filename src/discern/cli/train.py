@@ -70,6 +70,9 @@ def command(
         answer(run.summary())
         return
     click.echo(run.evaluation)
+    baselines = {name: said.split("test") for name, said in run.baselines().items()}
+    beside = [f"{name} {(said.predicted == said.labels).mean():.1%}" for name, said in baselines.items()]
+    click.echo(f"Trivial baselines on the test split: {', '.join(beside)}.")
     click.echo(f"\nRun     {run}\nReport  {run.path / 'report.html'}")
     folder, path = shlex.quote(str(run.path.parent)), shlex.quote(str(run))
     click.echo(f"Next    discern compare {folder}/*    discern predict {path} IMAGES...")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
@@ -30,13 +29,19 @@ class Finding:
         return asdict(self)
 
 
+def grouped(findings: Sequence[Finding]) -> list[list[Finding]]:
+    """The findings of each kind together, the gravest kinds first."""
+    order = {"error": 0, "warning": 1, "note": 2}
+    groups: dict[tuple[int, str], list[Finding]] = {}
+    for finding in findings:
+        groups.setdefault((order[finding.severity], finding.kind), []).append(finding)
+    return [groups[key] for key in sorted(groups)]
+
+
 def summarise(findings: Sequence[Finding]) -> list[str]:
     """One sentence for each kind that was found, the gravest first."""
-    order = {"error": 0, "warning": 1, "note": 2}
-    counts = Counter((finding.severity, finding.kind) for finding in findings)
-    lines = []
-    for (severity, kind), count in sorted(counts.items(), key=lambda item: (order[item[0][0]], item[0][1])):
-        first = next(f for f in findings if (f.severity, f.kind) == (severity, kind))
-        more = f" (and {count - 1} more like it)" if count > 1 else ""
-        lines.append(f"{severity}: {kind}: {first.evidence}{more}")
-    return lines
+    return [
+        f"{group[0].severity}: {group[0].kind}: {group[0].evidence}"
+        + (f" (and {len(group) - 1} more like it)" if len(group) > 1 else "")
+        for group in grouped(findings)
+    ]

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from jaxtyping import Float, Int
 
 from discern.data.dataset import Dataset
 from discern.data.pixels import Pixels
@@ -104,6 +105,8 @@ def resume(path: str | os.PathLike[str], *, progress: Progress | None = None) ->
         return run
     if not (run.path / "findings.json").exists():  # the last file that is written before training
         raise NotARun(f"{run} was stopped before its training began; remove it and start anew.")
+    for half_written in run.path.rglob(".*.tmp"):  # by a process that was killed
+        half_written.unlink()
     plan, dataset = load_recipe(str(run.recipe_file)), run.dataset
     scanned, pixels = scan(as_on_disk(dataset), size=plan.size or 0, fit=plan.fit, progress=progress)
     if scanned.fingerprint != dataset.fingerprint:
@@ -166,6 +169,13 @@ def _train_and_judge(
     return run
 
 
+def _histograms(pixels: Pixels, index: Int[np.ndarray, " image"]) -> Float[np.ndarray, "image 64"]:
+    """A portion at a time, as all validation and test images may not fit in memory."""
+    return np.concatenate(
+        [baselines.color_histograms(pixels.take(rows)) for rows in np.array_split(index, -(-len(index) // 512))]
+    )
+
+
 def _judge(run: Run, dataset: Dataset, pixels: Pixels, progress: Progress) -> None:
     """Open the test split, once: predictions of the chosen checkpoint and of the trivial baselines, and scores."""
     predictor = load_predictor(run)
@@ -178,7 +188,7 @@ def _judge(run: Run, dataset: Dataset, pixels: Pixels, progress: Progress) -> No
     train_part = dataset.split("train")
     labels, classes = train_part.labels, len(dataset.classes)
     few = baselines.spread(len(labels))
-    histograms = [baselines.color_histograms(pixels.take(rows)) for rows in (train_part.index[few], index)]
+    histograms = [_histograms(pixels, rows) for rows in (train_part.index[few], index)]
     says = {
         "predictions.parquet": model_says,
         "baselines/majority class.parquet": baselines.majority(labels, len(index), classes),

@@ -130,6 +130,12 @@ def recipe_names() -> list[str]:
     return sorted(f.name.removesuffix(".yaml") for f in _folder().iterdir() if f.name.endswith(".yaml"))
 
 
+def about_recipe(name: str) -> str:
+    """What a named recipe says of itself: the first line of its file."""
+    first = _folder().joinpath(f"{name}.yaml").read_text(encoding="utf-8").partition("\n")[0]
+    return str(first.removeprefix("# "))
+
+
 def recipe_from_mapping(values: Mapping[str, Any], place: str) -> Recipe:
     """A Recipe from plain values; `place` says in errors where they came from."""
     _known(values, Recipe, "recipe key", place)
