@@ -16,11 +16,11 @@ MAY_IMPORT = {
     "runs": {"data"},
     "training": {"data", "models", "runs"},
     "evaluation": {"runs", "data"},
-    "explain": {"models", "runs", "data"},
+    "explanation": {"models", "runs", "data"},
     "deploy": {"models", "runs", "data"},
-    "report": {"evaluation", "explain", "runs", "data"},
-    "steps": {"data", "models", "runs", "training", "evaluation", "explain", "deploy", "report"},
-    "cli": {"data", "models", "runs", "training", "evaluation", "explain", "deploy", "report", "steps"},
+    "report": {"evaluation", "explanation", "runs", "data"},
+    "steps": {"data", "models", "runs", "training", "evaluation", "explanation", "deploy", "report"},
+    "cli": {"data", "models", "runs", "training", "evaluation", "explanation", "deploy", "report", "steps"},
 }
 OPEN = {"errors", "files", "progress"}
 

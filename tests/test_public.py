@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -37,6 +38,21 @@ def test_the_public_names_are_these():
 @pytest.mark.parametrize("name", PUBLIC)
 def test_every_public_name_exists_and_is_documented(name):
     assert getattr(discern, name).__doc__
+
+
+def test_functions_stay_functions_when_every_module_is_imported():
+    code = (
+        "import discern, pkgutil, importlib\n"
+        "for module in pkgutil.walk_packages(discern.__path__, 'discern.'):\n"
+        "    'worker' in module.name or importlib.import_module(module.name)\n"
+        "print(*(name for name in discern.__all__ if not callable(getattr(discern, name))))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "\n"), done.stderr
+
+
+def test_the_package_says_that_it_is_typed():
+    assert (Path(discern.__file__).parent / "py.typed").exists()
 
 
 def test_an_unknown_name_is_an_attribute_error():

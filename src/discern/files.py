@@ -16,6 +16,13 @@ if TYPE_CHECKING:
     import polars as pl
 
 
+def cache_folder() -> Path:
+    """$DISCERN_CACHE, else $XDG_CACHE_HOME/discern, else ~/.cache/discern."""
+    if chosen := os.environ.get("DISCERN_CACHE"):
+        return Path(chosen)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "discern"
+
+
 @contextmanager
 def writing(path: Path) -> Iterator[Path]:
     """Give a temporary name beside `path`; what was written there becomes `path` when the block ends well.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Protocol
@@ -23,7 +24,7 @@ class Progress(Protocol):
 
 
 class Silent:
-    """A Progress that nobody watches; what Python callers get unless they ask for more."""
+    """A Progress that nobody watches."""
 
     @contextmanager
     def track(self, label: str, total: int, unit: str = "images") -> Iterator[Advance]:
@@ -32,3 +33,12 @@ class Silent:
 
     def say(self, message: str) -> None:
         """Drop the sentence."""
+
+
+class Logged(Silent):
+    """What Python callers get: sentences go to the logger 'discern', warnings and errors as such, so they are seen."""
+
+    def say(self, message: str) -> None:
+        """Log the sentence at the level it begins with."""
+        level = {"error": logging.ERROR, "warning": logging.WARNING}.get(message.partition(":")[0], logging.INFO)
+        logging.getLogger("discern").log(level, message)

@@ -72,7 +72,15 @@ def test_images_without_class_folders(refused, colours, tmp_path):
 
 def test_a_class_with_one_image(refused, colours, tmp_path, tiny):
     photos = colours({"red": 8, "green": 1})
-    refused(DATA, "The class 'green' has 1 image for 3 splits", "train", photos, *tiny, "--runs", tmp_path / "runs")
+    refused(
+        DATA,
+        "The class 'green' has 1 image, fewer than one for each of train, val, test",
+        "train",
+        photos,
+        *tiny,
+        "--runs",
+        tmp_path / "runs",
+    )
     assert not (tmp_path / "runs").exists()
 
 
@@ -207,8 +215,17 @@ def test_a_recipe_file_that_is_no_recipe(refused, colours, tmp_path):
 
 
 def test_photos_and_resume_exclude_each_other(refused, colours, trained):
-    refused(USAGE, "one of the two", "train", colours(BALANCED), "--resume", trained.run)
-    refused(USAGE, "one of the two", "train")
+    refused(USAGE, "leave out PHOTOS", "train", colours(BALANCED), "--resume", trained.run)
+    words = ("train", "--resume", trained.run, "--epochs", 9, "--set", "batch_size=2", "--name", "x")
+    refused(USAGE, "leave out --name, --set, --epochs", *words)
+    refused(USAGE, "Name the PHOTOS to train on, or the run to --resume", "train")
+
+
+def test_a_key_given_twice_is_refused(refused, colours):
+    photos = colours(BALANCED)
+    refused(USAGE, "'epochs' is given twice", "train", photos, "--epochs", 2, "--set", "epochs=3")
+    refused(USAGE, "'augment' is set twice", "train", photos, "--set", "augment=5", "--set", "augment.flip=1")
+    refused(USAGE, "Unknown recipe key 'name'", "train", photos, "--set", "name=x")
 
 
 def test_a_name_that_exists_is_refused_before_an_image_is_read(refused, trained, cache):

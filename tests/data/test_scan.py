@@ -282,3 +282,20 @@ def test_another_decoder_does_not_trust_the_old_pixels(photos, monkeypatch):
     counting = Counting()
     scan(dataset, size=16, fit="pad", progress=counting)
     assert counting.read == 2
+
+
+def test_a_file_that_could_not_be_opened_is_tried_again(photos, shared_tmp, unprivileged):
+    shutil.copytree(photos({"cat": 2, "dog": 1}), shared_tmp / "photos")
+    locked = shared_tmp / "photos/cat/0.jpg"
+    (shared_tmp / "cache").mkdir()
+    (shared_tmp / "cache").chmod(0o777)
+    dataset = open_dataset(shared_tmp / "photos")
+    locked.chmod(0o000)
+    with unprivileged():
+        first, _ = scan(dataset, size=16, fit="pad", cache=shared_tmp / "cache")
+    assert first.table["problem"].null_count() == 2
+    locked.chmod(0o644)  # changes neither size nor date
+    with unprivileged():
+        second, pixels = scan(dataset, size=16, fit="pad", cache=shared_tmp / "cache")
+    assert second.table["problem"].null_count() == 3
+    assert pixels.array[0].any()

@@ -133,7 +133,10 @@ def test_a_complete_split_is_not_touched():
 
 @pytest.mark.parametrize(("count", "words"), [(1, "1 image"), (2, "2 images")])
 def test_a_class_too_small_for_three_splits_is_named(count, words):
-    with pytest.raises(DataError, match=rf"The class 'b' has {words} for 3 splits.*add images, or remove the class"):
+    with pytest.raises(
+        DataError,
+        match=rf"The class 'b' has {words}, fewer than one for each of train, val, test; add images, or remove the class",
+    ):
         with_splits(dataset([20, count]), seed=0)
 
 

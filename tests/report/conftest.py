@@ -11,7 +11,7 @@ from discern.data.audit import audit
 from discern.data.scan import scan
 from discern.data.sources import open_dataset
 from discern.evaluation.metrics import evaluate
-from discern.explain.panels import panel
+from discern.explanation.panels import panel
 from discern.files import write_json
 from discern.runs.predictions import Predictions
 from discern.runs.run import create_run

@@ -5,7 +5,7 @@ import shutil
 import pytest
 
 from discern.errors import DataError, NotARun, UsageError
-from discern.evaluation.ranking import distinct_names
+from discern.evaluation.run_comparison import distinct_names
 from discern.runs.run import Run
 from discern.steps.compare import compare
 

@@ -65,6 +65,6 @@ def test_the_same_photo_stays_in_one_split(colours, tmp_path):
 
 
 def test_data_that_are_refused_leave_no_directory(colours, tmp_path):
-    with pytest.raises(DataError, match="needs at least one for each"):
+    with pytest.raises(DataError, match="fewer than one for each"):
         package.train(colours({"red": 8, "green": 2}), "simple-cnn", **SHORT, runs=tmp_path / "runs")
     assert not (tmp_path / "runs").exists()

@@ -134,11 +134,11 @@ def test_a_whole_augmentation_replaces_the_recipes():
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
-        ({"epoch": 3}, "Unknown recipe key 'epoch' in the command line: did you mean 'epochs'"),
+        ({"epoch": 3}, "Unknown recipe key 'epoch' in the changes: did you mean 'epochs'"),
         ({"augment": {"flop": 1}}, "did you mean 'flip'"),
         ({"augment": 5}, "augment = 5 is not possible"),
         ({"augment": None}, "augment = None is not possible"),
-        ({"batch_size": 0}, "the command line: batch_size = 0 is not possible"),
+        ({"batch_size": 0}, "the changes: batch_size = 0 is not possible"),
     ],
 )
 def test_changes_are_checked_like_a_file(changes, sentence):

@@ -53,7 +53,7 @@ def print_comparison(comparison: Comparison) -> None:
                 f"{row.macro_f1:.3f}",
                 f"{row.loss:.3f}",
                 "" if row.baseline else f"{row.cost:.2f}",
-                "best" if pair is None else f"{-100 * sign * pair.difference:+.1f}",
+                "best" if pair is None else f"{0.0 - 100 * sign * pair.difference:+.1f}",
                 "" if pair is None else _p(pair.p_holm),
             )
         )
@@ -65,6 +65,8 @@ def print_comparison(comparison: Comparison) -> None:
         else f"the fastest that is not significantly worse than {comparison.best}"
     )
     click.echo(f"Pick: {comparison.pick} - {because}.")
+    if unbeaten := comparison.unbeaten():
+        click.echo(f"But it is not significantly better than a trivial baseline: {', '.join(unbeaten)}.")
 
 
 def _p(value: float) -> str:

@@ -84,7 +84,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and leave with its exit code."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     # Threads that wait by spinning stop each other when the machine is busy: measured 20 x slower training beside
-    # one other process (docs/decisions.md). Must be set before torch loads its thread pool.
+    # two other processes (docs/decisions.md). Must be set before torch loads its thread pool.
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
     debug = "--debug" in words
     words = [word for word in words if word != "--debug"]

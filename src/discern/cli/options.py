@@ -47,8 +47,8 @@ def settings(texts: tuple[str, ...]) -> dict[str, Any]:
     for text in texts:
         key, value = parse_setting(text)
         outer, dot, inner = key.partition(".")
-        if dot:
-            changes.setdefault(outer, {})[inner] = value
-        else:
-            changes[key] = value
+        place, name = (changes.setdefault(outer, {}), inner) if dot else (changes, key)
+        if not isinstance(place, dict) or name in place:
+            raise click.BadParameter(f"'{outer}' is set twice; set it once.", param_hint="--set")
+        place[name] = value
     return changes

@@ -25,7 +25,12 @@ def command(runs: Path, as_json: bool) -> None:
 
     if not runs.is_dir():
         raise NotARun(f"No folder {runs}: train a model first (`discern train PHOTOS`), or name another with --runs.")
-    found = [run.summary() for run in list_runs(runs, progress=Terminal())]
+    found = []
+    for run in list_runs(runs, progress=Terminal()):
+        try:
+            found.append(run.summary())
+        except NotARun as error:
+            Terminal().say(f"warning: {error}")
     if as_json:
         answer({"runs": found})
         return

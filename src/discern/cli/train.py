@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import shlex
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from discern.cli.options import answer, json_option, runs_option, settings, test_option, val_option
+
+if TYPE_CHECKING:
+    from discern.training.recipe import Recipe
 
 
 @click.command("train")
@@ -50,29 +53,51 @@ def command(
     from discern.cli.terminal import Terminal
     from discern.steps import train as step
 
-    if (photos is None) == (resume is None):
-        raise click.UsageError("Name the PHOTOS to train on, or the run to --resume: one of the two.")
+    given = {key: value for key, value in common.items() if value is not None}
     if resume is not None:
+        _refuse_beside_resume(photos, test, val, name, changes, given)
         run = step.resume(resume, progress=Terminal())
+    elif photos is None:
+        raise click.UsageError("Name the PHOTOS to train on, or the run to --resume.")
     else:
         from discern.data.sources import open_dataset
 
-        run = step.train(
-            open_dataset(photos or "", val=val, test=test),
-            runs=runs,
-            name=name,
-            progress=Terminal(),
-            recipe=common.pop("recipe"),
-            **settings(changes),
-            **{key: value for key, value in common.items() if value is not None},
-        )
+        recipe = _recipe(given.pop("recipe", None), given, settings(changes))
+        data = open_dataset(photos, val=val, test=test)
+        run = step.train(data, recipe=recipe, runs=runs, name=name, progress=Terminal())
     if as_json:
         answer(run.summary())
         return
     click.echo(run.evaluation)
-    baselines = {name: said.split("test") for name, said in run.baselines().items()}
-    beside = [f"{name} {(said.predicted == said.labels).mean():.1%}" for name, said in baselines.items()]
-    click.echo(f"Trivial baselines on the test split: {', '.join(beside)}.")
+    for baseline, splits in run.baseline_scores.items():
+        low, high = splits["test"]["top1_ci"]
+        click.echo(f"Trivial baseline on test: {baseline} {splits['test']['top1']:.1%} [{low:.1%}, {high:.1%}]")
     click.echo(f"\nRun     {run}\nReport  {run.path / 'report.html'}")
     folder, path = shlex.quote(str(run.path.parent)), shlex.quote(str(run))
     click.echo(f"Next    discern compare {folder}/*    discern predict {path} IMAGES...")
+
+
+def _recipe(recipe: str | None, common: dict[str, Any], changes: dict[str, Any]) -> Recipe:
+    """The recipe that the options spell out; one key given in two ways is refused."""
+    from discern.training.recipe import Recipe, load_recipe
+
+    twice = sorted(set(common) & set(changes))
+    if twice:
+        raise click.UsageError(f"'{twice[0]}' is given twice, as --{twice[0]} and with --set; give it once.")
+    return (load_recipe(recipe) if recipe else Recipe()).with_changes({**common, **changes}, place="the command line")
+
+
+def _refuse_beside_resume(
+    photos: Path | None,
+    test: Path | None,
+    val: Path | None,
+    name: str | None,
+    changes: tuple[str, ...],
+    given: dict[str, Any],
+) -> None:
+    """A run goes on as it began: nothing that would change it may stand beside --resume."""
+    beside = {"PHOTOS": photos, "--test": test, "--val": val, "--name": name, "--set": changes or None}
+    beside |= {f"--{key}": value for key, value in given.items()}
+    words = [word for word, value in beside.items() if value is not None]
+    if words:
+        raise click.UsageError(f"--resume goes on with a run as it began: leave out {', '.join(words)}.")

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import cv2
 import numpy as np
@@ -15,6 +16,8 @@ from jaxtyping import Float, Int, UInt8
 from discern.errors import storing
 
 Images = UInt8[np.ndarray, "image size size 3"]
+
+_NPY_HEADER = 128  # bytes before the values in a .npy file of four dimensions
 
 _CHUNK = 256  # images looked at together, so that statistics of any number of images need little memory
 
@@ -56,6 +59,15 @@ def read_pixels(path: Path) -> Pixels:
     return Pixels(array=np.asarray(np.load(path, mmap_mode="r")))
 
 
+def _reserve(file: BinaryIO, size: int) -> None:
+    if hasattr(os, "posix_fallocate"):
+        os.posix_fallocate(file.fileno(), 0, size)
+        return
+    start = len(file.read(_NPY_HEADER))  # macOS: write the zeros out
+    for offset in range(start, size, 1 << 24):
+        file.write(bytes(min(1 << 24, size - offset)))
+
+
 @contextmanager
 def creating_pixels(path: Path, count: int, size: int) -> Iterator[Images]:
     """Give a writable array of `count` black squares backed by a new file at `path`.
@@ -66,6 +78,6 @@ def creating_pixels(path: Path, count: int, size: int) -> Iterator[Images]:
     with storing(path):
         array = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=(count, size, size, 3))
         with open(path, "r+b") as file:
-            os.posix_fallocate(file.fileno(), 0, os.path.getsize(path))
+            _reserve(file, os.path.getsize(path))
         yield array
         array.flush()

@@ -23,20 +23,13 @@ from discern.data.decode import Fit, decode
 from discern.data.pixels import Images, Pixels, creating_pixels, read_pixels
 from discern.data.reading import Portion, portions
 from discern.errors import DataError, UnreadableImage, storing
-from discern.files import write_table
+from discern.files import cache_folder, write_table
 from discern.progress import Progress, Silent
 
 DECODER_VERSION = 2
 """Raised when `decode` gives other pixels for the same bytes, so that old caches are not read."""
 
 _NO_FACTS = dict.fromkeys(FACTS)
-
-
-def cache_folder() -> Path:
-    """$DISCERN_CACHE, else $XDG_CACHE_HOME/discern, else ~/.cache/discern."""
-    if "DISCERN_CACHE" in os.environ:
-        return Path(os.environ["DISCERN_CACHE"])
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "discern"
 
 
 def scan(
@@ -52,10 +45,17 @@ def scan(
     dataset = replace(dataset, table=listed)
     folder = (cache or cache_folder()) / "scans" / _key(dataset, size, fit)
     facts, pixels = folder / "facts.parquet", folder / "pixels.npy"
+    if facts.exists() and not _all_opened(facts):
+        shutil.rmtree(folder)
     if not facts.exists():
         _scan_into(folder, dataset, size, fit, progress or Silent())
     table = pl.concat([listed, pl.read_parquet(facts)], how="horizontal")
     return replace(dataset, table=table), read_pixels(pixels)
+
+
+def _all_opened(facts: Path) -> bool:
+    """Whether every file could be opened; one that could not may have become readable, unseen by size and date."""
+    return pl.read_parquet(facts, columns=["digest"])["digest"].null_count() == 0
 
 
 def load_images(dataset: Dataset, *, size: int, fit: Fit) -> Images:

@@ -30,7 +30,7 @@ def with_splits(dataset: Dataset, *, seed: int, val_share: float = SHARE) -> Dat
     shuffled = train.select("image", "label", "digest").with_columns(keys).sort("key", "image")
     decided: dict[str, str] = {}  # split of every digest, so that a copy under another label goes along
     for (label,), rows in shuffled.group_by("label", maintain_order=True):
-        _refuse_small_class(dataset.classes[int(str(label))], rows.height, len(missing) + 1)
+        _refuse_small_class(dataset.classes[int(str(label))], rows.height, ["train", *missing])
         _assign(rows, missing, decided)
     split = [
         decided[digest] if split == "train" else split for digest, split in table.select("digest", "split").iter_rows()
@@ -64,12 +64,12 @@ def _assign(rows: pl.DataFrame, missing: dict[str, float], decided: dict[str, st
             quotas[split] -= cluster.height
 
 
-def _refuse_small_class(name: str, count: int, splits: int) -> None:
-    if count < splits:
+def _refuse_small_class(name: str, count: int, splits: list[str]) -> None:
+    if count < len(splits):
         images = "1 image" if count == 1 else f"{count} images"
         raise DataError(
-            f"The class '{name}' has {images} for {splits} splits: it needs at least one for each of training, "
-            "validation and test; add images, or remove the class."
+            f"The class '{name}' has {images}, fewer than one for each of {', '.join(splits)}; "
+            "add images, or remove the class."
         )
 
 

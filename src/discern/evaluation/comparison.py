@@ -83,8 +83,13 @@ class Comparison:
     pick: str
     """The cheapest model, baselines aside, that is not significantly worse than `best` (p_holm >= 0.05)."""
 
+    def unbeaten(self) -> tuple[str, ...]:
+        """Baselines that the pick is not significantly better than: reason not to trust it yet."""
+        beaten = {pair.second for pair in self.pairs if pair.first == self.pick and pair.p_holm < ALPHA}
+        return tuple(row.name for row in self.rows if row.baseline and row.name not in beaten)
+
     def to_json(self) -> dict[str, Any]:
-        """Plain values, as kept in comparison.json."""
+        """Plain values, what `discern compare --json` prints."""
         return asdict(self)
 
 

@@ -83,8 +83,8 @@ def find(name: str) -> ModelEntry:
 def default_size(name: str, *, gpu: bool) -> int:
     """The input size to train the named network at unless another is asked for, pixels.
 
-    Its own, but half of it without a GPU where the network allows: a quarter of the work, and from-scratch nets on a
-    few thousand photos lose little (docs/decisions.md).
+    Its own, but half of it without a GPU where the network allows: a quarter of the work, so that a first result on a
+    few thousand photos takes minutes and not hours.
     """
     config = find(name).config
     adjustable = config.pool != "flatten" and config.input_size > 64

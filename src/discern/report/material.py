@@ -10,11 +10,10 @@ import polars as pl
 from markupsafe import Markup
 
 from discern.data.dataset import SPLITS, Dataset
+from discern.data.findings import grouped
 from discern.report import wording
 from discern.report.plots import count_plot, side_plot
 from discern.report.subject import SPLIT_NAMES, Subject
-
-_ORDER = {"error": 0, "warning": 1, "note": 2}
 
 _EVIDENCE = 260
 """Characters of evidence in the table: a cluster of copies can name thousands of files."""
@@ -127,19 +126,18 @@ def _size(row: tuple[int, ...]) -> str:
 
 
 def _findings(subject: Subject) -> tuple[FindingLine, ...]:
-    keys = {(finding["severity"], finding["kind"]) for finding in subject.findings}
-    lines = []
-    for severity, kind in sorted(keys, key=lambda key: (_ORDER.get(key[0], 3), key[1])):
-        group = [each for each in subject.findings if (each["severity"], each["kind"]) == (severity, kind)]
-        evidence = str(group[0]["evidence"])
-        lines.append(
-            FindingLine(
-                kind=kind.replace("_", " "),
-                severity=severity,
-                count=len(group),
-                images=len({name for each in group for name in each["rows"]}),
-                evidence=evidence if len(evidence) <= _EVIDENCE else f"{evidence[:_EVIDENCE].rstrip()}\u2026",
-                remedy=str(group[0]["remedy"]),
-            )
+    return tuple(
+        FindingLine(
+            kind=group[0].kind.replace("_", " "),
+            severity=group[0].severity,
+            count=len(group),
+            images=len({name for each in group for name in each.rows}),
+            evidence=_shortened(group[0].evidence),
+            remedy=group[0].remedy,
         )
-    return tuple(lines)
+        for group in grouped(subject.findings)
+    )
+
+
+def _shortened(evidence: str) -> str:
+    return evidence if len(evidence) <= _EVIDENCE else f"{evidence[:_EVIDENCE].rstrip()}\u2026"

@@ -11,7 +11,7 @@ from markupsafe import Markup
 from discern.errors import DataError, NotARun
 from discern.evaluation.comparison import ALPHA, Comparison, Pair
 from discern.evaluation.metrics import score
-from discern.evaluation.ranking import compare_runs
+from discern.evaluation.run_comparison import compare_runs
 from discern.report import wording
 from discern.report.plots import Dot, interval_plot
 from discern.report.subject import SPLIT_NAMES, Subject

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from discern.data.dataset import Dataset
-from discern.evaluation.ranking import distinct_names
+from discern.data.findings import Finding
+from discern.evaluation.run_comparison import distinct_names
 from discern.runs.evaluation import Evaluation
 from discern.runs.predictions import Predictions
 from discern.runs.run import Run
@@ -31,7 +32,7 @@ class Subject:
     """What it said about every image it was scored on."""
     dataset: Dataset
     """The rows it saw."""
-    findings: tuple[dict[str, Any], ...]
+    findings: tuple[Finding, ...]
     """What the audit found in them."""
 
     @property

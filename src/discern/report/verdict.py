@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
+from discern.data.findings import Finding
 from discern.evaluation.comparison import ALPHA, Comparison, Pair
 from discern.evaluation.intervals import wilson
 from discern.report import wording
@@ -179,26 +180,26 @@ def alarms(subjects: Sequence[Subject], comparison: Comparison | str) -> tuple[A
 
 def _alarms(subject: Subject) -> Iterator[Alarm]:
     """The alarms of one dataset, their effect shown on one run."""
-    errors = [finding for finding in subject.findings if finding["severity"] == "error"]
-    for kind in dict.fromkeys(finding["kind"] for finding in errors):
-        group = [finding for finding in errors if finding["kind"] == kind]
+    errors = [finding for finding in subject.findings if finding.severity == "error"]
+    for kind in dict.fromkeys(finding.kind for finding in errors):
+        group = [finding for finding in errors if finding.kind == kind]
         title, effect = _told(kind, group, subject)
         yield Alarm(
             kind=kind,
             title=title,
             effect=effect,
-            remedy=str(group[0]["remedy"]),
-            files=tuple(_some(finding["rows"]) for finding in group[:_SHOWN]),
+            remedy=str(group[0].remedy),
+            files=tuple(_some(finding.rows) for finding in group[:_SHOWN]),
             left_out=max(0, len(group) - _SHOWN),
         )
 
 
-def _some(names: list[str]) -> tuple[str, ...]:
+def _some(names: Sequence[str]) -> tuple[str, ...]:
     more = len(names) - _NAMES
     return (*names[:_NAMES], f"{more:,} more") if more > 0 else tuple(names)
 
 
-def _told(kind: str, group: list[dict[str, Any]], subject: Subject) -> tuple[str, str]:
+def _told(kind: str, group: list[Finding], subject: Subject) -> tuple[str, str]:
     """What is wrong and what it does."""
     if kind == "leakage":
         return _leakage(group, subject)
@@ -208,17 +209,17 @@ def _told(kind: str, group: list[dict[str, Any]], subject: Subject) -> tuple[str
             f"{photos} in the data with two different labels",
             "At least one of the labels is wrong; in training it teaches a mistake, in a score it counts as one.",
         )
-    return f"{kind.replace('_', ' ').capitalize()}: {wording.count(len(group), 'finding')}", str(group[0]["evidence"])
+    return f"{kind.replace('_', ' ').capitalize()}: {wording.count(len(group), 'finding')}", str(group[0].evidence)
 
 
-def _leakage(group: list[dict[str, Any]], subject: Subject) -> tuple[str, str]:
+def _leakage(group: list[Finding], subject: Subject) -> tuple[str, str]:
     """How many judged images were seen in training, and the score without them."""
     where = dict(subject.dataset.table.select("image", "split").iter_rows())
     known = {"train": set[str](), "val": set[str]()}  # test images by the split that holds a copy
     copied = set[str]()  # validation images with a copy in training
     for finding in group:
-        splits = {where.get(name) for name in finding["rows"]}
-        for name in finding["rows"]:
+        splits = {where.get(name) for name in finding.rows}
+        for name in finding.rows:
             if where.get(name) == "test" and splits & {"train", "val"}:
                 known["train" if "train" in splits else "val"].add(name)
             elif where.get(name) == "val" and "train" in splits:

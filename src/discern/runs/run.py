@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import platform
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib import metadata
@@ -17,6 +19,7 @@ from typing import Any, TypeVar
 import polars as pl
 
 from discern.data.dataset import Dataset
+from discern.data.findings import Finding
 from discern.errors import NotARun, UsageError, storing
 from discern.files import read_json, write_json
 from discern.progress import Progress, Silent
@@ -73,7 +76,7 @@ class Run:
         return self._read("dataset.parquet", Dataset.read)
 
     @property
-    def findings(self) -> list[dict[str, Any]]:
+    def findings(self) -> list[Finding]:
         """What the audit found in its data."""
         return self._read("findings.json", _findings)
 
@@ -91,6 +94,11 @@ class Run:
     def evaluation(self) -> Evaluation:
         """Its scores per split."""
         return self._read("evaluation.json", _evaluation)
+
+    @property
+    def baseline_scores(self) -> dict[str, dict[str, Any]]:
+        """Scores of the trivial baselines, by name and split, in the form of evaluation.json."""
+        return self._read("evaluation.json", _baseline_scores)
 
     def baselines(self) -> dict[str, Predictions]:
         """Predictions of the trivial baselines on the same images, by name."""
@@ -118,6 +126,7 @@ class Run:
             "epochs": info.get("epochs"),
             "checkpoint": info["checkpoint"],
             "splits": evaluation,
+            "baselines": self.baseline_scores if evaluation else {},
         }
 
     def _read(self, name: str, reader: Callable[[Path], Content]) -> Content:
@@ -134,9 +143,13 @@ class Run:
             raise NotARun(f"{path} is damaged ({why}); remove the run and train it anew.") from error
 
 
-def _findings(path: Path) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = read_json(path)
-    return found
+def _findings(path: Path) -> list[Finding]:
+    return [Finding(**{**record, "rows": tuple(record["rows"])}) for record in read_json(path)]
+
+
+def _baseline_scores(path: Path) -> dict[str, dict[str, Any]]:
+    scores: dict[str, dict[str, Any]] = read_json(path).get("baselines", {})
+    return scores
 
 
 def _lines(path: Path) -> list[dict[str, Any]]:
@@ -161,6 +174,20 @@ def open_run(path: str | os.PathLike[str]) -> Run:
     if missing:
         raise NotARun(f"{folder}/run.json is damaged (no '{min(missing)}' in it); the run cannot be used, train anew.")
     return Run(folder)
+
+
+@contextmanager
+def working_on(run: Run) -> Iterator[None]:
+    """Keep every other process from training this Run meanwhile; the lock ends with the process, however it ends."""
+    directory = os.open(run.path, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(directory, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise UsageError(f"{run} is being trained by another process; wait for it, or stop it first.") from error
+        yield
+    finally:
+        os.close(directory)
 
 
 def refuse_place(runs: Path, name: str | None) -> None:

@@ -6,7 +6,7 @@ import os
 from collections.abc import Sequence
 
 from discern.evaluation.comparison import Comparison
-from discern.evaluation.ranking import compare_runs
+from discern.evaluation.run_comparison import compare_runs
 from discern.runs.run import Run, open_run
 
 

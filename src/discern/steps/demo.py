@@ -8,7 +8,7 @@ from pathlib import Path
 
 from discern.data.synthetic.parts import Parts, ensure
 from discern.evaluation.comparison import Comparison
-from discern.progress import Progress, Silent
+from discern.progress import Logged, Progress
 from discern.report.html import write_report
 from discern.runs.run import Run
 from discern.steps.compare import compare
@@ -33,7 +33,7 @@ class Demonstration:
 
 def demo(folder: str | os.PathLike[str], *, progress: Progress | None = None) -> Demonstration:
     """Run the main job below `folder`; the images are rendered once and kept in the cache."""
-    progress, folder = progress or Silent(), Path(folder)
+    progress, folder = progress or Logged(), Path(folder)
     parts = Parts()
     total = (parts.per_class + parts.test_per_class) * 5
     with progress.track("Rendering parts", total) as advance:

@@ -10,8 +10,8 @@ from typing import Any
 
 import torch
 
-from discern.data.scan import cache_folder
 from discern.deploy.predict import best_device
+from discern.files import cache_folder
 from discern.models import zoo
 from discern.training.runtime import Arithmetic, seconds_per_image
 
@@ -21,7 +21,7 @@ EXTRAS = {
     "slurm": ("submitit",),
     "export": ("onnx", "onnxruntime", "openvino"),
     "tracking": ("tensorboard", "wandb", "mlflow"),
-    "generate": ("diffusers",),
+    "generate": ("diffusers", "transformers"),
 }
 
 _PROBE = "parts-cnn"  # six ordinary convolutions with batch norm: what most networks spend their time on

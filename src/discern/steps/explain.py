@@ -10,17 +10,20 @@ from typing import Any, cast
 import numpy as np
 import polars as pl
 import torch
+from jaxtyping import UInt8
 from PIL import Image
 
 from discern.data.decode import Fit
 from discern.data.scan import load_images
 from discern.deploy.predict import Predictor, image_files, load_predictor
-from discern.explain.cam import grad_cam
-from discern.explain.panels import panel
+from discern.explanation.cam import grad_cam
+from discern.explanation.panels import panel
 from discern.files import write_json, writing
-from discern.progress import Progress, Silent
+from discern.progress import Logged, Progress
 from discern.runs.predictions import Predictions
 from discern.runs.run import Run, open_run
+
+_PORTION = 32  # images explained together: their maps and gradients must fit in memory
 
 RIGHT, WRONG = 6, 6
 """How many right and wrong test images a Run's own explanations show."""
@@ -37,7 +40,7 @@ def explain(
     Without `images`, the most confident right test images of each class in turn and the most confident wrong ones.
     Each record has path, file, image, label (None when unknown), prediction, confidence.
     """
-    run, progress = run if isinstance(run, Run) else open_run(run), progress or Silent()
+    run, progress = run if isinstance(run, Run) else open_run(run), progress or Logged()
     predictor = load_predictor(run)
     folder = run.path / "explanations"
     if images is None:
@@ -47,15 +50,17 @@ def explain(
         squares = np.stack([predictor.decode(file) for file in files])
         records, folder = [{"image": str(file), "label": None} for file in files], folder / "chosen"
     with progress.track("Explaining", len(records)) as advance:
-        for number, record in enumerate(records):
-            square = squares[number : number + 1]
-            record |= _explained(predictor, square, folder / f"{number:02d}.png")
-            advance(1, "")
+        for start in range(0, len(records), _PORTION):
+            part = records[start : start + _PORTION]
+            said = _explained(predictor, squares[start : start + _PORTION], folder, start)
+            for record, says in zip(part, said, strict=True):
+                record |= says
+            advance(len(part), "")
     write_json(folder / "explanations.json", records)
     return [{"path": str(folder / record["file"]), **record} for record in records]
 
 
-def _telling(run: Run, predictor: Predictor) -> tuple[list[dict[str, Any]], np.ndarray[Any, Any]]:
+def _telling(run: Run, predictor: Predictor) -> tuple[list[dict[str, Any]], UInt8[np.ndarray, "image s s 3"]]:
     predictions = run.predictions.split("test")
     rows = telling_rows(predictions)
     names = [predictions.images[row] for row in rows]
@@ -81,17 +86,20 @@ def telling_rows(predictions: Predictions) -> list[int]:
     return [int(row) for row in (*first[:RIGHT], *wrong_rows[:WRONG])]
 
 
-def _explained(predictor: Predictor, square: np.ndarray[Any, Any], file: Path) -> dict[str, Any]:
-    """Write one panel; what the model says of the image."""
-    probabilities = predictor.probabilities(square)[0]
-    winner = int(probabilities.argmax())
+def _explained(
+    predictor: Predictor, squares: UInt8[np.ndarray, "image s s 3"], folder: Path, first: int
+) -> list[dict[str, Any]]:
+    """Write a panel for each image, numbered from `first`; what the model says of them."""
+    probabilities = predictor.probabilities(squares)
+    winners = probabilities.argmax(axis=1)
     device = next(predictor.model.parameters()).device
-    inputs = predictor.preprocessing.normalize(torch.from_numpy(square).to(device))
-    heat = grad_cam(predictor.model, inputs, torch.tensor([winner], device=device))[0].cpu().numpy()
-    with writing(file) as temporary:
-        Image.fromarray(panel(square[0], heat)).save(temporary, format="PNG")
-    return {
-        "file": file.name,
-        "prediction": predictor.classes[winner],
-        "confidence": float(probabilities[winner]),
-    }
+    inputs = predictor.preprocessing.normalize(torch.from_numpy(squares).to(device))
+    heats = grad_cam(predictor.model, inputs, torch.from_numpy(winners).to(device)).cpu().numpy()
+    said = []
+    for number, (square, heat, winner) in enumerate(zip(squares, heats, winners, strict=True), start=first):
+        file = folder / f"{number:02d}.png"
+        with writing(file) as temporary:
+            Image.fromarray(panel(square, heat)).save(temporary, format="PNG")
+        confidence = float(probabilities[number - first, winner])
+        said.append({"file": file.name, "prediction": predictor.classes[winner], "confidence": confidence})
+    return said

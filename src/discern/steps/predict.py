@@ -11,7 +11,7 @@ import numpy as np
 
 from discern.deploy.predict import image_files, load_predictor
 from discern.errors import DataError, UnreadableImage
-from discern.progress import Progress, Silent
+from discern.progress import Logged, Progress
 from discern.runs.predictions import Predictions
 from discern.runs.run import Run, open_run
 
@@ -38,7 +38,7 @@ def predict(
 
     Raises DataError when not one of them can be read.
     """
-    run, progress = run if isinstance(run, Run) else open_run(run), progress or Silent()
+    run, progress = run if isinstance(run, Run) else open_run(run), progress or Logged()
     files = image_files([Path(image) for image in images])
     predictor = load_predictor(run)
     names: list[str] = []

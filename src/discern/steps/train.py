@@ -22,10 +22,10 @@ from discern.files import write_json
 from discern.models import baselines, zoo
 from discern.models.convnet import ConvNet, keras_count, parameter_count
 from discern.models.preprocessing import Preprocessing
-from discern.progress import Progress, Silent
+from discern.progress import Logged, Progress
 from discern.report.html import write_report
 from discern.runs.predictions import Predictions
-from discern.runs.run import Run, create_run, open_run, refuse_place
+from discern.runs.run import Run, create_run, open_run, refuse_place, working_on
 from discern.steps.explain import explain
 from discern.steps.prepare import Data, listed, prepare
 from discern.training.loop import Job, fit
@@ -50,7 +50,7 @@ def train(
     `recipe` is a Recipe, the name of one, or a YAML file; `model` and `changes` (any field of Recipe) replace parts
     of it. Raises DataError for data that cannot be used, UsageError for names and values that make no sense.
     """
-    progress, start = progress or Silent(), time.perf_counter()
+    progress, start = progress or Logged(), time.perf_counter()
     plan = recipe if isinstance(recipe, Recipe) else load_recipe(os.fspath(recipe)) if recipe else Recipe()
     plan = plan.with_changes({**changes, **({"model": model} if model else {})})
     device = accelerator().device
@@ -90,7 +90,8 @@ def train(
     plan.write(run.recipe_file)
     dataset.write(run.path / "dataset.parquet")
     write_json(run.path / "findings.json", [finding.to_json() for finding in prepared.findings])
-    return _train_and_judge(run, network, plan, dataset, pixels, progress, time.perf_counter() - start)
+    with working_on(run):
+        return _train_and_judge(run, network, plan, dataset, pixels, progress, time.perf_counter() - start)
 
 
 def resume(path: str | os.PathLike[str], *, progress: Progress | None = None) -> Run:
@@ -98,13 +99,18 @@ def resume(path: str | os.PathLike[str], *, progress: Progress | None = None) ->
 
     Raises DataError when the images are no longer the ones it started with.
     """
-    progress, start = progress or Silent(), time.perf_counter()
+    progress, start = progress or Logged(), time.perf_counter()
     run = open_run(path)
     if run.info["status"] == "finished":
         progress.say(f"{run} is finished already; nothing to do.")
         return run
     if not (run.path / "findings.json").exists():  # the last file that is written before training
         raise NotARun(f"{run} was stopped before its training began; remove it and start anew.")
+    with working_on(run):
+        return _resume(run, progress, start)
+
+
+def _resume(run: Run, progress: Progress, start: float) -> Run:
     for half_written in run.path.rglob(".*.tmp"):  # by a process that was killed
         half_written.unlink()
     plan, dataset = load_recipe(str(run.recipe_file)), run.dataset
@@ -152,8 +158,8 @@ def _train_and_judge(
         arithmetic=Arithmetic(precision=plan.precision, channels_last=bool(plan.channels_last)),
         accelerator=accelerator(),
     )
-    run.update(status="training")
     try:
+        run.update(status="training")
         with torch.random.fork_rng():
             position = fit(job, progress)
         start = time.perf_counter()
@@ -178,6 +184,7 @@ def _histograms(pixels: Pixels, index: Int[np.ndarray, " image"]) -> Float[np.nd
 
 def _judge(run: Run, dataset: Dataset, pixels: Pixels, progress: Progress) -> None:
     """Open the test split, once: predictions of the chosen checkpoint and of the trivial baselines, and scores."""
+    run.update(test_openings=run.info.get("test_openings", 0) + 1)
     predictor = load_predictor(run)
     judged = {split: dataset.split(split) for split in JUDGED_SPLITS}
     index = np.concatenate([part.index for part in judged.values()])
@@ -204,5 +211,6 @@ def _judge(run: Run, dataset: Dataset, pixels: Pixels, progress: Progress) -> No
             probabilities=probabilities,
             classes=dataset.classes,
         ).write(run.path / file)
-    write_json(run.path / "evaluation.json", evaluate(run.predictions).to_json())
-    run.update(milliseconds_per_image=round(milliseconds, 4), test_openings=1)
+    beside = {name: evaluate(said).to_json()["splits"] for name, said in run.baselines().items()}
+    write_json(run.path / "evaluation.json", {**evaluate(run.predictions).to_json(), "baselines": beside})
+    run.update(milliseconds_per_image=round(milliseconds, 4))

@@ -71,12 +71,15 @@ class Recipe:
         with writing(path) as temporary:
             temporary.write_text(self.to_yaml(), encoding="utf-8")
 
-    def with_changes(self, changes: Mapping[str, Any]) -> Recipe:
-        """This recipe with some keys replaced; `augment` may be partial. Values are checked like a file's."""
+    def with_changes(self, changes: Mapping[str, Any], *, place: str = "the changes") -> Recipe:
+        """This recipe with some keys replaced; `augment` may be partial. Values are checked like a file's.
+
+        `place` says in errors where the changes came from.
+        """
         augment = changes.get("augment", {})
         if isinstance(augment, Mapping):
             augment = {**asdict(self.augment), **augment}
-        return recipe_from_mapping({**asdict(self), **changes, "augment": augment}, "the command line")
+        return recipe_from_mapping({**asdict(self), **changes, "augment": augment}, place)
 
 
 _VALID: pydantic.TypeAdapter[Recipe] = pydantic.TypeAdapter(Recipe)

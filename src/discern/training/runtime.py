@@ -12,6 +12,7 @@ import torch
 from accelerate import Accelerator
 from torch import nn
 
+from discern.errors import UsageError
 from discern.training.recipe import Recipe
 
 
@@ -36,11 +37,15 @@ class Arithmetic:
 
 
 def accelerator() -> Accelerator:
-    """The device at hand, through accelerate: the GPU when there is one, else the CPU.
+    """The device at hand, through accelerate: the CUDA GPU when there is one, else the CPU.
 
-    Precision is not accelerate's here: its setting holds for a whole process, ours for a run.
+    Precision is not accelerate's here: its setting holds for a whole process, ours for a run. Raises UsageError under
+    a launcher of many processes, for which the loop is not made yet.
     """
-    return Accelerator(mixed_precision="no")
+    found = Accelerator(mixed_precision="no", cpu=not torch.cuda.is_available())
+    if found.num_processes > 1:
+        raise UsageError("Discern trains in one process: start it without torchrun or accelerate launch.")
+    return found
 
 
 def choose_arithmetic(recipe: Recipe, model: nn.Module, *, size: int, device: torch.device) -> Arithmetic:

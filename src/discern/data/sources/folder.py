@@ -40,6 +40,9 @@ IMAGE_SUFFIXES = frozenset(
         ".pbm",
         ".pnm",
         ".jp2",
+        ".jxl",
+        ".heic",
+        ".heif",
         ".avif",
         ".ico",
         ".tga",
@@ -76,11 +79,14 @@ def listing(root: Path) -> tuple[pl.DataFrame, tuple[str, ...]]:
 def split_folders(root: Path) -> list[tuple[str | None, Path]]:
     """The folders above the class folders with the split each stands for; the root itself when there is none.
 
-    A folder named train/ beside class folders is a class (trains, beside buses): it takes train/ and another
-    split, and no other folder with images, to make a split layout.
+    A folder named train/ beside class folders is a class (trains, beside buses): it takes train/ alone, or with
+    another split and no other folder with images, to make a split layout.
     """
     known = [(SPLIT_FOLDERS[name.lower()], f) for name, f in _sub_folders(root) if name.lower() in SPLIT_FOLDERS]
     names = [split for split, _ in known]
+    others = [f for name, f in _sub_folders(root) if name.lower() not in SPLIT_FOLDERS]
+    if names == ["train"] and not others:
+        return list(known)
     if "train" not in names or len(set(names)) < 2:
         _refuse_half_layout(root, known)
         return [(None, root)]
@@ -88,7 +94,7 @@ def split_folders(root: Path) -> list[tuple[str | None, Path]]:
         raise DataError(
             f"{root} has two folders for one split ({', '.join(f.name for _, f in known)}): merge or rename one."
         )
-    strange = [f for name, f in _sub_folders(root) if name.lower() not in SPLIT_FOLDERS and any(images_below(f))]
+    strange = [f for f in others if any(images_below(f))]
     if strange:
         raise DataError(
             f"{root} has folders of images beside {', '.join(f.name + '/' for _, f in known)}: "

@@ -22,6 +22,7 @@ from discern.data.synthetic.specification import DOMAINS, Faults, Parts, check, 
 from discern.data.synthetic.subjects import CLASSES
 from discern.data.synthetic.writing import fill
 from discern.errors import UnknownName, UsageError, storing
+from discern.files import cache_folder
 
 __all__ = ["CLASSES", "DOMAINS", "Faults", "Parts", "ensure", "render", "write"]
 
@@ -73,7 +74,7 @@ def ensure(
     The cache is `cache`, else $DISCERN_CACHE/parts, $XDG_CACHE_HOME/discern/parts or ~/.cache/discern/parts.
     """
     _checked(parts, workers)
-    folder = (Path(cache) if cache is not None else _cache()) / f"parts-{parts.key()}"
+    folder = (Path(cache) if cache is not None else cache_folder() / "parts") / f"parts-{parts.key()}"
     if not (folder / ".truth" / "parts.json").is_file():
         _rendered(folder, parts, workers, on_progress)
     return folder
@@ -83,14 +84,6 @@ def _checked(parts: Parts, workers: int | None) -> None:
     check(parts)
     if workers is not None and workers < 1:
         raise UsageError(f"workers is {workers}; give 1 or more, or leave it out to use every core.")
-
-
-def _cache() -> Path:
-    """Where rendered sets are kept unless the caller says otherwise."""
-    if chosen := os.environ.get("DISCERN_CACHE"):
-        return Path(chosen) / "parts"
-    home = os.environ.get("XDG_CACHE_HOME")
-    return (Path(home) if home else Path.home() / ".cache") / "discern" / "parts"
 
 
 def _rendered(folder: Path, parts: Parts, workers: int | None, report: Callable[[int, int], None] | None) -> None:

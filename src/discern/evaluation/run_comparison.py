@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 
 from discern.errors import NotARun, UsageError
 from discern.evaluation.comparison import Comparison, compare
+from discern.runs.predictions import Predictions
 from discern.runs.run import Run
 
 
@@ -21,9 +24,10 @@ def compare_runs(runs: Sequence[Run], *, split: str = "test") -> Comparison:
     names = distinct_names(runs)
     if twice := next((name for name in names if names.count(name) > 1), None):
         raise UsageError(f"The run {twice} is named twice; name each run once.")
-    baselines = runs[0].baselines()
+    same = _content_names(runs[0])
+    baselines = {name: _renamed(said, runs[0], same) for name, said in runs[0].baselines().items()}
     return compare(
-        {name: run.predictions for name, run in zip(names, runs, strict=True)} | baselines,
+        {name: _renamed(run.predictions, run, same) for name, run in zip(names, runs, strict=True)} | baselines,
         {name: _cost(run) for name, run in zip(names, runs, strict=True)} | dict.fromkeys(baselines, 0.0),
         split=split,
         baselines=frozenset(baselines),
@@ -34,6 +38,33 @@ def distinct_names(runs: Sequence[Run]) -> list[str]:
     """Directory names, or whole paths where two directories have one name."""
     names = [run.name for run in runs]
     return names if len(set(names)) == len(names) else [str(run.path) for run in runs]
+
+
+def _content_names(run: Run) -> dict[tuple[str, int], str]:
+    """The run's name for every image by its content: digest, and which copy of it."""
+    table = run.dataset.table
+    return dict(zip(_contents(table["digest"].to_list()), table["image"].to_list(), strict=True))
+
+
+def _renamed(predictions: Predictions, run: Run, same: dict[tuple[str, int], str]) -> Predictions:
+    """With images of one content under one name, whatever folder each run found them in."""
+    digests = dict(run.dataset.table.select("image", "digest").iter_rows())
+    contents = _contents([digests[image] for image in predictions.images])
+    # A content that the first run lacks keeps a name that says so, in case it is shown.
+    names = [
+        same.get(content, f"{image} (other content)")
+        for content, image in zip(contents, predictions.images, strict=True)
+    ]
+    return replace(predictions, images=tuple(names))
+
+
+def _contents(digests: list[str]) -> list[tuple[str, int]]:
+    seen: Counter[str] = Counter()
+    keys = []
+    for digest in digests:
+        keys.append((digest, seen[digest]))
+        seen[digest] += 1
+    return keys
 
 
 def _cost(run: Run) -> float:

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from discern.explain.panels import heat_colors, overlay, panel
+from discern.explanation.panels import heat_colors, overlay, panel
 
 
 def photo(side=20, seed=0):

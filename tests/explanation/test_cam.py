@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from discern.explain.cam import grad_cam
+from discern.explanation.cam import grad_cam
 from discern.models import zoo
 from discern.models.convnet import ConvNet, ConvNetConfig
 
