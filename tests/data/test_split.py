@@ -135,7 +135,7 @@ def test_a_complete_split_is_not_touched():
 def test_a_class_too_small_for_three_splits_is_named(count, words):
     with pytest.raises(
         DataError,
-        match=rf"The class 'b' has {words}, fewer than one for each of train, val, test; add images, or remove the class",
+        match=rf"The class 'b' has {words}, fewer than one for each of train, val, test; add images",
     ):
         with_splits(dataset([20, count]), seed=0)
 
