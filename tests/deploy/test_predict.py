@@ -77,7 +77,7 @@ def test_another_working_directory_and_a_relative_path(trained, judged, monkeypa
 
 
 def test_evaluating_the_photos_again_gives_the_same(discern, trained, judged, tmp_path):
-    run = shutil.copytree(trained.run, tmp_path / "run")
+    run = shutil.copytree(trained.run, tmp_path / "run", ignore=shutil.ignore_patterns("evaluations"))
     for name in judged:
         relative = name.removeprefix(f"{trained.photos}/")
         (tmp_path / "held out" / relative).parent.mkdir(parents=True, exist_ok=True)

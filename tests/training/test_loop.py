@@ -4,6 +4,7 @@ from dataclasses import asdict, replace
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import nn
@@ -201,3 +202,24 @@ def test_train_measures_without_consequence_and_leaves_the_callers_generators_al
     assert same(weights(measured), weights(fixed))
     assert untimed(measured) == untimed(fixed)
     assert np.array_equal(measured.predictions.probabilities, fixed.predictions.probabilities)
+
+
+def test_balance_decides_whether_a_rare_class_is_believed_in(tmp_path, make_job):
+    """Pure noise, nine of one class for one of the other: what is learned is how likely each class is."""
+    rng = np.random.default_rng(0)
+    for name, count in (("often", 90), ("seldom", 10)):
+        (tmp_path / "noise" / name).mkdir(parents=True)
+        for number in range(count):
+            noise = rng.integers(0, 256, (16, 16, 3), dtype=np.uint8)
+            Image.fromarray(noise).save(tmp_path / "noise" / name / f"{number}.png")
+    believed = {}
+    for balance in ("none", "weights"):
+        job = make_job(tmp_path / "noise", balance=balance, learning_rate=0.0003, epochs=6)
+        fit(job, Silent())
+        test = job.dataset.split("test")
+        with torch.no_grad():
+            inputs = job.preprocessing.normalize(torch.from_numpy(job.pixels.take(test.index)))
+            probabilities = job.model.eval()(inputs).softmax(1)
+        believed[balance] = probabilities[:, test.classes.index("seldom")].mean().item()
+    assert believed["none"] < 0.25
+    assert believed["weights"] > believed["none"] + 0.15

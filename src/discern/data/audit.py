@@ -106,7 +106,7 @@ def _imbalance(dataset: Dataset) -> Iterator[Finding]:
             evidence=(
                 f"Class '{largest}' has {counts[largest]} images, '{smallest}' {counts[smallest]}: {ratio:.1f} to 1."
             ),
-            remedy="Judge by macro F1 and per-class recall; collect more of the small classes.",
+            remedy="Training lets every class weigh the same (`balance: weights`); judge by macro F1 and recall.",
         )
 
 

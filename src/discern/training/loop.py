@@ -16,8 +16,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from accelerate import Accelerator
-from jaxtyping import Int
-from torch import nn
+from jaxtyping import Float, Int
+from torch import Tensor, nn
 
 from discern.data.batches import plain_batches, training_batches
 from discern.data.dataset import Dataset
@@ -151,7 +151,8 @@ def _train_epoch(
 ) -> dict[str, float]:
     """One pass over the training images; loss and accuracy as they were on the way."""
     recipe, device, steps_per_epoch = job.recipe, job.accelerator.device, _steps(train, job.recipe)
-    loss_function = nn.CrossEntropyLoss(label_smoothing=recipe.label_smoothing)
+    weights = _class_weights(train, recipe).to(device)
+    loss_function = nn.CrossEntropyLoss(weight=weights, label_smoothing=recipe.label_smoothing)
     model.train()
     total_loss, total_right, step = 0.0, 0, position.step
     batches = training_batches(
@@ -184,8 +185,9 @@ def _train_epoch(
 
 @torch.no_grad()
 def _score(job: Job, model: nn.Module, dataset: Dataset) -> tuple[float, float]:
-    """Mean cross-entropy and accuracy over a split, in the arithmetic of training."""
+    """Mean cross-entropy, weighted by class as in training, and accuracy over a split, in the arithmetic of training."""
     device = job.accelerator.device
+    weights = _class_weights(dataset, job.recipe)
     model.eval()
     total_loss, right = 0.0, 0
     labels = torch.split(torch.from_numpy(dataset.labels), _EVALUATION_BATCH)
@@ -193,9 +195,15 @@ def _score(job: Job, model: nn.Module, dataset: Dataset) -> tuple[float, float]:
     for images, truth in zip(batches, labels, strict=True):
         with job.arithmetic.autocast(device):
             logits = model(job.preprocessing.normalize(images.to(device))).float().cpu()
-        total_loss += nn.functional.cross_entropy(logits, truth, reduction="sum").item()
+        total_loss += nn.functional.cross_entropy(logits, truth, weight=weights, reduction="sum").item()
         right += int((logits.argmax(1) == truth).sum())
     return total_loss / len(dataset), right / len(dataset)
+
+
+def _class_weights(dataset: Dataset, recipe: Recipe) -> Float[Tensor, " class"]:
+    """N / (classes x class size), as scikit-learn's 'balanced'; ones when the recipe does not balance."""
+    counts = torch.bincount(torch.from_numpy(dataset.labels), minlength=len(dataset.classes)).float()
+    return counts.sum() / (len(counts) * counts) if recipe.balance == "weights" else torch.ones_like(counts)
 
 
 def _step_seed(seed: int, step: int) -> int:

@@ -53,6 +53,9 @@ class Recipe:
     """Epochs of linear rise to the learning rate."""
     label_smoothing: float = 0.0
     """Share of the target spread over all classes (Szegedy et al., 2016)."""
+    balance: Literal["none", "weights"] = "weights"
+    """'weights' lets every class weigh the same in the loss (each image by n / (classes x class size)), in training
+    and in validation; without it, a class of one in twelve is not learned from a thousand photos."""
     monitor: Literal["val_loss", "val_acc"] = "val_loss"
     """The validation score that picks the checkpoint and stops early; loss has no ties on small splits."""
     patience: int | None = 8
