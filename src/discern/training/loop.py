@@ -185,7 +185,7 @@ def _train_epoch(
 
 @torch.no_grad()
 def _score(job: Job, model: nn.Module, dataset: Dataset) -> tuple[float, float]:
-    """Mean cross-entropy, weighted by class as in training, and accuracy over a split, in the arithmetic of training."""
+    """Mean cross-entropy, classes weighted as in training, and accuracy over a split, in training arithmetic."""
     device = job.accelerator.device
     weights = _class_weights(dataset, job.recipe)
     model.eval()
