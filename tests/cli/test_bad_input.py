@@ -292,7 +292,7 @@ def test_a_run_that_has_not_got_that_far(refused, discern, trained, tmp_path):
     shutil.rmtree(run / "checkpoints")
     info = json.loads((run / "run.json").read_text())
     (run / "run.json").write_text(json.dumps(info | {"status": "training"}))
-    refused(USAGE, "finish it with `discern train --resume", "compare", run)
+    refused(USAGE, "No run is finished: `discern train --resume", "compare", run)
     refused(USAGE, "has not finished an epoch", "predict", run, trained.photos)
     listed = discern("runs", "--runs", run.parent)
     assert listed.code == 0

@@ -61,3 +61,12 @@ def test_an_unfinished_run_is_said(two):
     (two[0].path / "predictions.parquet").unlink()
     with pytest.raises(NotARun, match=r"slow has no predictions\.parquet: .* finish it with"):
         compare(two)
+
+
+def test_an_unfinished_run_is_left_out_and_said(trained, tmp_path, discern):
+    half = Run(shutil.copytree(trained.run, tmp_path / "half"))
+    half.update(status="training")
+    (half.path / "predictions.parquet").unlink()
+    answer = discern("compare", trained.run, half.path, "--json")
+    assert [row["name"] for row in answer.json["rows"] if not row["baseline"]] == [trained.run.name]
+    assert f"warning: {half.path} is unfinished and left out" in answer.err.replace("\n", " ")

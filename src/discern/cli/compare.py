@@ -23,9 +23,10 @@ def command(runs: tuple[Path, ...], split: str, as_json: bool) -> None:
     \b
     discern compare runs/cnn-basic-1 runs/mini-cnn-1
     """
+    from discern.cli.terminal import Terminal
     from discern.steps.compare import compare
 
-    comparison = compare(runs, split=split)
+    comparison = compare(runs, split=split, progress=Terminal())
     if as_json:
         answer(comparison.to_json())
     else:

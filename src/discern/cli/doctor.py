@@ -33,7 +33,7 @@ def command(as_json: bool) -> None:
         click.echo(f"{name:<9}{fact}")
     click.echo("\nTraining speed, images/s (parts-cnn at 128 pixels):")
     for name, speed in found["training_images_per_second"].items():
-        mark = "  <- fastest, what `precision: auto` takes" if name == found["fastest"] else ""
+        mark = "  <- fastest here; each training measures its own network" if name == found["fastest"] else ""
         click.echo(f"  {name:<26}{speed:>8,.1f}{mark}")
     click.echo("\nExtras:")
     for name, extra in found["extras"].items():

@@ -63,4 +63,4 @@ def command(
     if as_json:
         answer({"folder": str(folder)})
     else:
-        click.echo(f"Images  {folder}\nNext    discern train {folder}")
+        click.echo(f"Images  {folder}\nTruth   {folder / '.truth' / 'truth.parquet'}\nNext    discern train {folder}")

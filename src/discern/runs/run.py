@@ -115,15 +115,16 @@ class Run:
     def summary(self) -> dict[str, Any]:
         """What `--json` prints of a run."""
         info = self.info
+        epochs = self.metrics if (self.path / "metrics.jsonl").exists() else []
         evaluation = self.evaluation.to_json()["splits"] if (self.path / "evaluation.json").exists() else {}
         return {
             "run": str(self.path),
             "model": info["model"]["name"],
             "seed": info["seed"],
             "status": info["status"],
-            "seconds": info["seconds"],
+            "seconds": info["seconds"] or (epochs[-1]["seconds"] if epochs else 0.0),
             "parameters": info["model"]["parameters"],
-            "epochs": info.get("epochs"),
+            "epochs": len(epochs),
             "checkpoint": info["checkpoint"],
             "splits": evaluation,
             "baselines": self.baseline_scores if evaluation else {},

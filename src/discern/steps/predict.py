@@ -39,6 +39,8 @@ def predict(
     Raises DataError when not one of them can be read.
     """
     run, progress = run if isinstance(run, Run) else open_run(run), progress or Logged()
+    if run.info["status"] != "finished":
+        progress.say(f"warning: {run} is unfinished: this is its best checkpoint so far.")
     files = image_files([Path(image) for image in images])
     predictor = load_predictor(run)
     names: list[str] = []

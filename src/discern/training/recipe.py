@@ -41,15 +41,15 @@ class Recipe:
     """Images per step."""
     optimizer: Literal["adamw", "adam", "sgd"] = "adamw"
     """AdamW (Loshchilov & Hutter, 2019), Adam (Kingma & Ba, 2015), or SGD with Nesterov momentum .9."""
-    learning_rate: float = 1e-3
-    """At the start of the schedule (after warm-up)."""
+    learning_rate: float = 3e-4
+    """At the start of the schedule (after warm-up); low enough for nets of eight convolutions (docs/decisions.md)."""
     weight_decay: float = 0.01
     """Decoupled for adamw, an L2 term for adam and sgd."""
     schedule: Literal["cosine", "exponential", "constant"] = "cosine"
     """Cosine to zero over all epochs, times `gamma` after each epoch, or no change."""
     gamma: float = 0.95
     """Factor per epoch of the exponential schedule."""
-    warmup_epochs: float = 0.0
+    warmup_epochs: float = 1.0
     """Epochs of linear rise to the learning rate."""
     label_smoothing: float = 0.0
     """Share of the target spread over all classes (Szegedy et al., 2016)."""
