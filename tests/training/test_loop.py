@@ -59,7 +59,13 @@ def test_a_toy_task_is_learned_in_seconds(patches, make_job, channels_last):
 
 
 def test_an_epoch_is_what_a_plain_loop_does(patches, make_job):
-    settings = {"model": "simple-cnn", "optimizer": "sgd", "learning_rate": 0.02, "weight_decay": 0.1}
+    settings = {
+        "model": "simple-cnn",
+        "optimizer": "sgd",
+        "learning_rate": 0.02,
+        "warmup_epochs": 0,
+        "weight_decay": 0.1,
+    }
     settings |= {"schedule": "cosine", "label_smoothing": 0.1, "augment": NO_AUGMENTATION, "epochs": 2}
     job = make_job(patches(), **settings)
     train, plain = job.dataset.split("train"), ConvNet(job.model.config, classes=3, size=16)

@@ -26,19 +26,19 @@ def torch_rates(recipe, scheduler, *, steps, every=1):
 
 
 def test_cosine_is_torchs_per_step():
-    recipe = Recipe(schedule="cosine", epochs=5, learning_rate=0.3)
+    recipe = Recipe(warmup_epochs=0, schedule="cosine", epochs=5, learning_rate=0.3)
     expected = torch_rates(recipe, lambda o: lr_scheduler.CosineAnnealingLR(o, 5 * PER_EPOCH), steps=5 * PER_EPOCH)
     assert rates(recipe) == pytest.approx(expected, rel=1e-9)
 
 
 def test_exponential_is_torchs_per_epoch():
-    recipe = Recipe(schedule="exponential", gamma=0.9, epochs=5, learning_rate=0.3)
+    recipe = Recipe(warmup_epochs=0, schedule="exponential", gamma=0.9, epochs=5, learning_rate=0.3)
     expected = torch_rates(recipe, lambda o: lr_scheduler.ExponentialLR(o, 0.9), steps=5 * PER_EPOCH, every=PER_EPOCH)
     assert rates(recipe) == pytest.approx(expected, rel=1e-12)
 
 
 def test_constant_stays():
-    assert set(rates(Recipe(schedule="constant", epochs=3, learning_rate=0.02))) == {0.02}
+    assert set(rates(Recipe(warmup_epochs=0, schedule="constant", epochs=3, learning_rate=0.02))) == {0.02}
 
 
 @pytest.mark.parametrize("schedule", ["cosine", "exponential", "constant"])
@@ -52,7 +52,7 @@ def test_warm_up_is_torchs_linear_rise_and_the_schedule_begins_after_it(schedule
     )
     given = rates(recipe)
     assert given[: warmup + 1] == pytest.approx(linear, rel=1e-9)
-    without = Recipe(schedule=schedule, epochs=4, learning_rate=0.3)
+    without = Recipe(warmup_epochs=0, schedule=schedule, epochs=4, learning_rate=0.3)
     assert given[warmup:] == pytest.approx(rates(without), rel=1e-9)
 
 
