@@ -1,31 +1,9 @@
 import os
-import subprocess
 
 import pytest
 
 from discern.errors import StorageError
 from discern.files import read_json, write_json, writing
-
-
-@pytest.fixture
-def mounted(tmp_path):
-    """A factory of mounted file systems: a full disk or a read-only one, not an imitation."""
-    places = []
-
-    def mount(options):
-        place = tmp_path / f"disk{len(places)}"
-        place.mkdir()
-        done = subprocess.run(
-            ["mount", "-t", "tmpfs", "-o", options, "tmpfs", place], capture_output=True, check=False
-        )
-        if done.returncode:
-            pytest.skip("no right to mount a file system")
-        places.append(place)
-        return place
-
-    yield mount
-    for place in places:
-        subprocess.run(["umount", place], check=True)
 
 
 def test_what_was_written_stands_under_the_name_and_nothing_else_does(tmp_path):

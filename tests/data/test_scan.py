@@ -1,6 +1,5 @@
 import os
 import shutil
-import subprocess
 from contextlib import contextmanager
 
 import numpy as np
@@ -43,27 +42,6 @@ class Counting(Interrupting):
     @property
     def read(self):
         return 10**9 - self.left
-
-
-@pytest.fixture
-def disk(tmp_path):
-    """A factory of real small file systems: `disk("size=1m")`, `disk("size=1m,ro")`."""
-    places = []
-
-    def mount(options):
-        place = tmp_path / f"disk{len(places)}"
-        place.mkdir()
-        done = subprocess.run(
-            ["mount", "-t", "tmpfs", "-o", options, "tmpfs", place], capture_output=True, check=False
-        )
-        if done.returncode:
-            pytest.skip("no right to mount a file system")
-        places.append(place)
-        return place
-
-    yield mount
-    for place in places:
-        subprocess.run(["umount", place], check=True)
 
 
 def unchanged_stat(path, content):
@@ -235,16 +213,16 @@ def test_two_scans_at_once_agree(photos, cache):
     assert len(list((cache / "scans").iterdir())) == 1
 
 
-def test_a_full_disk_is_said_and_leaves_nothing(photos, disk):
-    place = disk("size=1m")
+def test_a_full_disk_is_said_and_leaves_nothing(photos, mounted):
+    place = mounted("size=1m")
     with pytest.raises(StorageError, match=r"disk is full: .*could not be written; free some space"):
         scan(open_dataset(photos({"cat": 4, "dog": 4})), size=256, fit="pad", cache=place)  # 1.5 MB of pixels
     assert [path for path in place.rglob("*") if path.is_file()] == []
 
 
-def test_a_disk_that_fills_with_the_facts(photos, disk):
+def test_a_disk_that_fills_with_the_facts(photos, mounted):
     dataset = open_dataset(photos({"cat": 4, "dog": 4}))
-    place = disk("size=1m")
+    place = mounted("size=1m")
     (place / "other").write_bytes(bytes(1024 * 1024 - 4096 * 4))  # room for the 6 KB of pixels, not for the facts too
     free = os.statvfs(place)
     if free.f_bavail * free.f_frsize > 8192:
@@ -253,9 +231,9 @@ def test_a_disk_that_fills_with_the_facts(photos, disk):
         scan(dataset, size=16, fit="pad", cache=place)
 
 
-def test_a_read_only_cache_is_said(photos, disk):
+def test_a_read_only_cache_is_said(photos, mounted):
     with pytest.raises(StorageError, match=r"No permission to write .*choose another place"):
-        scan(open_dataset(photos({"cat": 1, "dog": 1})), size=16, fit="pad", cache=disk("size=1m,ro"))
+        scan(open_dataset(photos({"cat": 1, "dog": 1})), size=16, fit="pad", cache=mounted("size=1m,ro"))
 
 
 def test_a_cache_without_permission_is_said(photos, shared_tmp, unprivileged):
