@@ -347,7 +347,7 @@ def test_how_to_repeat_leaves_the_writers_home_out(dataset, finished_run, tmp_pa
     source, elements = written(tmp_path, run)
     assert "discern train 'my photos'" in elements.text
     assert "/home/me" not in source
-    assert "learning_rate: 0.001" in elements.text
+    assert "learning_rate: 0.0003" in elements.text
     assert f"--recipe {run.recipe_file}" in elements.text
 
 
