@@ -25,10 +25,15 @@ SCHEMA: dict[str, Any] = {
     "row": pl.Int64,  # row inside that file; null when the file is the image
     "label": pl.Int32,  # index into the class names; -1 when unknown
     "split": pl.String,  # train, val, test; null when not yet split
+    "group": pl.String,  # images that show the same thing and must stay in one split; null when alone
+    "decision": pl.String,  # what a person decided about it in the journal: keep, relabel; null when nothing
     "bytes": pl.Int64,  # size of the file
     "modified": pl.Int64,  # modification time of the file, nanoseconds since 1970
 }
-"""What a source lists. The scan adds FACTS."""
+"""Columns of every Dataset. The scan adds FACTS."""
+
+LISTING: dict[str, Any] = {name: SCHEMA[name] for name in SCHEMA if name not in ("index", "group", "decision")}
+"""What a source must list; it may list `group` too. `open_dataset` fills in the rest of SCHEMA."""
 
 FACTS: dict[str, Any] = {
     "digest": pl.String,  # BLAKE2b-128 of the bytes, hexadecimal: equal exactly for identical files

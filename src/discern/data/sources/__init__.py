@@ -8,7 +8,7 @@ from pathlib import Path
 
 import polars as pl
 
-from discern.data.dataset import Dataset
+from discern.data.dataset import SCHEMA, Dataset
 from discern.data.sources import folder, parquet
 from discern.errors import DataError, UsageError
 
@@ -46,7 +46,9 @@ def _list(path: Path) -> Dataset:
     source = next(s for s in SOURCES if s.accepts(path))
     table, classes = source.listing(path)
     root = path if path.is_dir() else path.parent
-    return Dataset(root=root, classes=classes, table=table.with_row_index("index").cast({"index": pl.Int64}))
+    missing = [pl.lit(None).alias(name) for name in SCHEMA if name not in table.columns and name != "index"]
+    table = table.with_columns(*missing).with_row_index("index").cast(SCHEMA).select(list(SCHEMA))
+    return Dataset(root=root, classes=classes, table=table)
 
 
 def _join(data: Dataset, part: Dataset, split: str) -> Dataset:

@@ -9,7 +9,7 @@ from typing import NoReturn
 
 import polars as pl
 
-from discern.data.dataset import SCHEMA
+from discern.data.dataset import LISTING
 from discern.errors import DataError, UsageError
 
 SPLIT_FOLDERS = {
@@ -59,7 +59,7 @@ def accepts(path: Path) -> bool:
 
 
 def listing(root: Path) -> tuple[pl.DataFrame, tuple[str, ...]]:
-    """Rows of SCHEMA (without `index`) and the sorted class names."""
+    """Rows of LISTING and the sorted class names."""
     splits = split_folders(root)
     rows = [
         (label, split, file)
@@ -72,8 +72,7 @@ def listing(root: Path) -> tuple[pl.DataFrame, tuple[str, ...]]:
     classes = sorted({label for label, _, _ in rows})
     index = {name: k for k, name in enumerate(classes)}
     listed = [_row(root, file, index[label], split) for label, split, file in rows]
-    schema = {name: kind for name, kind in SCHEMA.items() if name != "index"}
-    return pl.DataFrame(listed, schema, orient="row"), tuple(classes)
+    return pl.DataFrame(listed, LISTING, orient="row"), tuple(classes)
 
 
 def split_folders(root: Path) -> list[tuple[str | None, Path]]:

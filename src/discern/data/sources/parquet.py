@@ -10,7 +10,7 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from discern.data.dataset import SCHEMA
+from discern.data.dataset import LISTING
 from discern.data.sources.folder import SPLIT_FOLDERS
 from discern.errors import DataError
 
@@ -21,7 +21,7 @@ def accepts(path: Path) -> bool:
 
 
 def listing(path: Path) -> tuple[pl.DataFrame, tuple[str, ...]]:
-    """Rows of SCHEMA (without `index`) and the class names in the schema's order."""
+    """Rows of LISTING and the class names in the schema's order."""
     root = path if path.is_dir() else path.parent
     files = _files(path)
     splits = [_split_of(file) for file in files]
@@ -46,8 +46,8 @@ def listing(path: Path) -> tuple[pl.DataFrame, tuple[str, ...]]:
                     "bytes": [status.st_size] * len(labels),
                     "modified": [status.st_mtime_ns] * len(labels),
                 },
-                {name: kind for name, kind in SCHEMA.items() if name not in ("index", "label")} | {"label": pl.String},
-            ).select([name for name in SCHEMA if name != "index"])
+                LISTING | {"label": pl.String},
+            )
         )
     table = pl.concat(parts)
     if table.is_empty():
