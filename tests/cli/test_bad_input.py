@@ -144,7 +144,8 @@ def test_links_in_a_circle_end(discern, colours, tmp_path, tiny):
     [
         ({"picture": [b"x"], "label": [0]}, "no column 'image'"),
         ({"image": [{"bytes": b"x", "path": "x"}], "kind": [0]}, "no column 'label'"),
-        ({"image": ["a.jpg"], "label": [0]}, "is of type string"),
+        ({"image": [b"x"], "label": [0]}, "is of type binary"),
+        ({"image": ["a.jpg"], "label": [0]}, "No file that"),
     ],
 )
 def test_a_parquet_file_with_other_columns(refused, tmp_path, columns, sentence):

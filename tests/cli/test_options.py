@@ -10,6 +10,9 @@ from discern.cli.main import COMMANDS
 OPTIONS = {
     "demo": "--out --json",
     "audit": "PHOTOS --test --val --json",
+    "relabel": "PHOTOS IMAGES --to --drop --keep --because --new-class --from --list --undo --json",
+    "curate": "PHOTOS OUT --test --val --test-per-class --max-per-class --keep-duplicates --size --fit --balance --seed "
+    "--json",
     "train": "PHOTOS --model --recipe --epochs --size --seed --test --val --set --runs --name --resume --json",
     "evaluate": "RUN PHOTOS --json",
     "compare": "RUNS --split --json",
@@ -21,6 +24,7 @@ OPTIONS = {
     "recipes": "NAME --json",
     "parts": "FOLDER --per-class --test-per-class --size --seed --domain --exact-duplicates --near-duplicates "
     "--wrong-labels --unreadable --tiny --imbalance --json",
+    "generate": "CLASSES OUT --batch --example --json",
     "doctor": "--json",
 }
 

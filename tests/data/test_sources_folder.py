@@ -198,3 +198,56 @@ def test_a_folder_that_may_not_be_read_is_not_passed_over(photos, shared_tmp, un
     (shared_tmp / locked).chmod(0o000)
     with unprivileged(), pytest.raises(UsageError, match=rf"No permission to read the folder .*{locked}"):
         open_dataset(shared_tmp / "photos")
+
+
+def test_images_beside_the_class_folders_are_said_to_be_left_out(photos, caplog):
+    root = photos({"cat": 1, "dog": 1, ".": 2})
+    assert open_dataset(root).images == ("cat/0.jpg", "dog/0.jpg")
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    assert f"2 images lie beside the class folders of {root}, such as 0.jpg: being in no class" in caplog.text
+
+
+def test_images_beside_the_class_folders_of_a_split_too(photos, caplog):
+    root = photos({"train/cat": 1, "train/dog": 1, "test/cat": 1, "test/dog": 1, "test": 1})
+    assert len(open_dataset(root)) == 4
+    assert "1 image lies beside the class folders" in caplog.text
+    assert "such as test/0.jpg" in caplog.text
+
+
+def test_nothing_is_said_where_nothing_is_left_out(photos, caplog):
+    root = photos({"cat": 1, "dog": 1})
+    (root / "README.md").write_text("words")
+    (root / ".thumb.png").write_text("hidden")
+    open_dataset(root)
+    assert caplog.text == ""
+
+
+@pytest.mark.parametrize(
+    ("train", "other", "option"),
+    [
+        ("dataset", "dataset_testing", "--test"),
+        ("data", "data-test", "--test"),
+        ("pets", "Pets Validation", "--val"),
+        ("flowers_train", "flowers_test", "--test"),
+        ("imgs", "imgstest", "--test"),
+    ],
+)
+def test_a_folder_beside_its_own_test_folder_is_no_class(photos, train, other, option):
+    root = photos({f"{folder}/{name}": 2 for folder in (train, other) for name in ("axe", "book")})
+    with pytest.raises(
+        DataError,
+        match=rf"{train}/ and {other}/ with the same class folders.*{root}/{train} and {option} {root}/{other}",
+    ):
+        open_dataset(root)
+
+
+def test_classes_that_look_like_split_siblings_stay_classes(photos):
+    # Names alike, but what lies inside is not the same; and years inside classes are not classes.
+    assert open_dataset(photos({"crash": 1, "crash_test": 1})).classes == ("crash", "crash_test")
+    root = photos({"cat/2023": 1, "cat/2024": 1, "dog/2023": 1, "dog/2024": 1}, into="years")
+    assert open_dataset(root).classes == ("cat", "dog")
+
+
+def test_the_real_folder_above_two_splits(real_data):
+    with pytest.raises(DataError, match=r"tools/dataset and --test .*tools/dataset_testing"):
+        open_dataset(real_data / "tools")

@@ -151,3 +151,44 @@ def test_row_groups_do_not_matter(tmp_path, row_group_size):
         expected = np.asarray(Image.open(io.BytesIO(picture(row))))
         np.testing.assert_array_equal(pixels.array[row][5:25], expected)
     assert scanned.table["digest"].n_unique() == 10
+
+
+@pytest.mark.parametrize(("image", "label"), [("img", "label"), ("image", "labels"), ("img", "fine_label")])
+def test_the_columns_by_the_names_they_have_on_the_hub(tmp_path, image, label):
+    path = write(tmp_path / "a.parquet", [1, 0])
+    table = pq.read_table(path).rename_columns({"image": image, "label": label})
+    table = table.append_column("coarse_label", pa.array([7, 7])).append_column("mask", table[image])
+    pq.write_table(table, path)
+    scanned, _ = scan(open_dataset(path), size=8, fit="pad")
+    assert scanned.labels.tolist() == [1, 0]
+    assert scanned.table["problem"].null_count() == 2
+
+
+def test_several_labels_for_one_image(tmp_path):
+    table = pq.read_table(write(tmp_path / "a.parquet", [1, 0])).drop_columns("label")
+    pq.write_table(table.append_column("labels", pa.array([[0, 1], [1]])), tmp_path / "a.parquet")
+    with pytest.raises(DataError, match=r"The column 'labels' of .* is of type list.*exactly one label"):
+        open_dataset(tmp_path / "a.parquet")
+
+
+def test_a_folder_per_split(tmp_path):
+    for split, count in (("train", 3), ("validation", 1), ("test", 2)):
+        write(tmp_path / split / "0000.parquet", [0, 1, 0][:count], names=["cat", "dog"])
+    dataset = open_dataset(tmp_path)
+    assert dataset.split_counts() == {"train": 3, "val": 1, "test": 2}
+    assert dataset.images[0] == "test/0000.parquet#0"
+
+
+def test_the_split_may_stand_anywhere_in_a_file_s_name(tmp_path):
+    write(tmp_path / "svhn-train.parquet", [0, 1], names=["cat", "dog"])
+    write(tmp_path / "svhn-test.parquet", [0, 1], names=["cat", "dog"])
+    assert open_dataset(tmp_path).split_counts() == {"train": 2, "test": 2}
+
+
+def test_files_with_and_without_names_of_classes(tmp_path):
+    write(tmp_path / "train.parquet", [0, 1], names=["cat", "dog"])
+    write(tmp_path / "test.parquet", [0, 1])
+    with pytest.raises(DataError, match=r"name different classes"):
+        open_dataset(tmp_path)
+    write(tmp_path / "test.parquet", ["dog", "cat"])
+    assert open_dataset(tmp_path).split("test").labels.tolist() == [1, 0]

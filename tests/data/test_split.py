@@ -28,8 +28,9 @@ def dataset(counts, *, split=None, digests=None):
                 "label": labels,
                 "split": split or [None] * n,
                 "digest": digests or [f"{i:032x}" for i in range(n)],
+                "group": None,
             },
-            {"index": pl.Int64, "image": pl.String, "label": pl.Int32, "split": pl.String, "digest": pl.String},
+            {"index": pl.Int64, "image": pl.String, "label": pl.Int32, "split": pl.String, "digest": pl.String, "group": pl.String},
         ),
     )
 

@@ -17,7 +17,7 @@ EVIL = "<script>alert('x')</script>"
 class Elements(HTMLParser):
     """Every element with its attributes, and the text outside of style."""
 
-    VOID = ("meta", "img", "br", "path", "use", "rect")
+    VOID = ("meta", "img", "br", "wbr", "path", "use", "rect")
 
     def __init__(self, text):
         super().__init__(convert_charrefs=True)

@@ -3,7 +3,7 @@ import re
 import matplotlib as mpl
 import pytest
 
-from discern.report.plots import Dot, count_plot, curve_plot, interval_plot, shortened, side_plot
+from discern.report.plots import Dot, count_plot, curve_plot, distribution_plot, interval_plot, shortened, side_plot
 
 
 def dots(*names):
@@ -18,6 +18,14 @@ def pictures(names=("a", "b")):
         "interval": interval_plot(dots(*names), label="l", name="interval"),
         "curve": curve_plot([3, 2, 1], [3, 2.5, 2.6], chosen=2, unit="%", label="l", name="curve"),
         "count": count_plot({"train": [30] * len(names), "test": [4] * len(names)}, names, label="l", name="count"),
+        "distribution": distribution_plot(
+            {"train": [1.0, 2.0, 2.5], "test": [300.0]},
+            splits=("train", "test"),
+            logarithmic=True,
+            unit="u",
+            label="l",
+            name="distribution",
+        ),
         "side": side_plot([10, 20, 3000], model_side=64, label="l", name="side"),
     }
 
@@ -90,6 +98,24 @@ def test_bars_carry_the_number_of_images():
 
 def test_images_of_one_size_have_a_picture():
     assert ">model sees 64</text>" in side_plot([64, 64], model_side=64, label="l", name="p")
+
+
+@pytest.mark.parametrize(
+    ("values", "shown"),
+    [
+        ([1, 3, 1000], {"1", "10", "100", "1,000"}),
+        ([5, 20, 60], {"5", "10", "20", "50"}),
+        ([610, 640], {"610", "640"}),
+    ],
+)
+def test_a_logarithmic_axis_has_round_numbers_where_there_are_any(values, shown):
+    svg = distribution_plot({"a": values}, logarithmic=True, unit="u", label="l", name="p")
+    assert set(re.findall(r">([\d,.]+)</text>", svg)) == shown
+
+
+@pytest.mark.parametrize("logarithmic", [False, True])
+def test_a_distribution_of_equal_values_has_a_picture(logarithmic):
+    assert ">a</text>" in distribution_plot({"a": [7, 7]}, logarithmic=logarithmic, unit="u", label="l", name="p")
 
 
 def test_drawing_leaves_the_settings_of_matplotlib_alone():

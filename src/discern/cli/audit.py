@@ -10,36 +10,96 @@ from discern.cli.options import answer, json_option, test_option, val_option
 
 
 @click.command("audit")
-@click.argument("photos", type=click.Path(path_type=Path))
+@click.argument("photos")
 @test_option
 @val_option
+@click.option("--backbone", metavar="NAME", help="Pretrained timm network that tells wrong labels and outliers.")
+@click.option(
+    "--weights", default="auto", show_default=True, metavar="PATH", help="Of the backbone: auto, a folder, a file."
+)
+@click.option(
+    "--out",
+    type=click.Path(file_okay=False, path_type=Path),
+    default="audit",
+    show_default=True,
+    help="Folder for audit.html, scores.parquet and findings.json.",
+)
+@click.option("--self-check", is_flag=True, help="Put known faults into a copy of the table and see what is found.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Of the faults of --self-check.")
 @json_option
-def command(photos: Path, test: Path | None, val: Path | None, as_json: bool) -> None:
-    """Find what is wrong with PHOTOS: unreadable files, copies, leakage between splits, tiny images, imbalance.
+def command(
+    photos: str,
+    test: str | None,
+    val: str | None,
+    backbone: str | None,
+    weights: str,
+    out: Path,
+    self_check: bool,
+    seed: int,
+    as_json: bool,
+) -> None:
+    """Find what is wrong with PHOTOS: copies, leakage, wrong labels, bad pictures, properties that give a class away.
+
+    PHOTOS is a folder with one sub-folder per class or train/ [val/] test/ of such folders, a CSV, TSV, JSON-lines or
+    Parquet manifest, Hugging Face images (Parquet or saved to disk), WebDataset shards, IDX or CIFAR binary files, or
+    a named set such as cifar10. Every image is read once; a second audit of the same images takes no time.
 
     \b
     discern audit photos/
     discern audit photos/ --test more-photos/ --json
+    discern audit photos/ --backbone mobilenetv2_100 --weights weights/mobilenetv2_100
+    discern audit photos/ --self-check
     """
     from discern.cli.terminal import Terminal, table
-    from discern.data.audit import audit
     from discern.data.findings import grouped
-    from discern.data.scan import scan
     from discern.data.sources import open_dataset
 
-    # Any size finds the same; at this one most trainings on a CPU find their Pixels in the cache already.
-    dataset, _ = scan(open_dataset(photos, val=val, test=test), size=112, fit="pad", progress=Terminal())
-    findings = audit(dataset)
+    listing = open_dataset(photos, val=val, test=test, progress=Terminal())
+    if self_check:
+        _self_check(listing, backbone, weights, seed, as_json)
+        return
+    from discern.steps.audit import audit
+
+    found = audit(listing, backbone=backbone, weights=weights, out=out, progress=Terminal())
     if as_json:
-        answer({"images": len(dataset), "findings": [finding.to_json() for finding in findings]})
+        answer(found.to_json())
         return
-    click.echo(dataset)
-    if not findings:
+    click.echo(found.dataset)
+    if found.findings:
+        groups = grouped(found.findings)
+        table(
+            f"{len(found.findings)} findings; --json lists each",
+            ("severity", "kind", " findings", "evidence of the first", "remedy"),
+            [(g[0].severity, g[0].kind, str(len(g)), _short(g[0].evidence), g[0].remedy) for g in groups],
+        )
+    else:
         click.echo("No findings.")
+    click.echo(f"Page    {out / 'audit.html'}\nTable   {out / 'scores.parquet'}   a score per image and kind")
+    click.echo(f"Next    discern relabel {photos} IMAGE --drop --because ...    discern train {photos}")
+
+
+def _short(evidence: str) -> str:
+    """A cluster of copies can name thousands of files."""
+    return evidence if len(evidence) <= 200 else f"{evidence[:200].rstrip()}..."
+
+
+def _self_check(listing: object, backbone: str | None, weights: str, seed: int, as_json: bool) -> None:
+    from discern.cli.terminal import Terminal, table
+    from discern.steps.self_check import self_check
+
+    checked = self_check(listing, backbone=backbone, weights=weights, seed=seed, progress=Terminal())  # type: ignore[arg-type]
+    if as_json:
+        answer(checked.to_json())
         return
-    groups = grouped(findings)
     table(
-        f"{len(findings)} findings; --json lists each",
-        ("severity", "kind", " findings", "evidence of the first", "remedy"),
-        [(g[0].severity, g[0].kind, str(len(g)), g[0].evidence, g[0].remedy) for g in groups],
+        f"What the audit finds of faults that were put in (seed {seed})",
+        ("fault", " put in", " recall", " precision", " AUPRC"),
+        [
+            (row.fault, str(row.count), _share(row.recall), _share(row.precision), _share(row.auprc))
+            for row in checked.rows
+        ],
     )
+
+
+def _share(value: float | None) -> str:
+    return "" if value is None else f"{value:.3f}"

@@ -11,9 +11,9 @@ from discern.cli.options import answer, json_option
 
 @click.command("evaluate")
 @click.argument("run", type=click.Path(path_type=Path))
-@click.argument("photos", type=click.Path(path_type=Path), required=False)
+@click.argument("photos", type=click.Path(path_type=str), required=False)
 @json_option
-def command(run: Path, photos: Path | None, as_json: bool) -> None:
+def command(run: Path, photos: str | None, as_json: bool) -> None:
     """Score RUN on its own splits, or on labelled PHOTOS it has never seen.
 
     \b
@@ -27,6 +27,6 @@ def command(run: Path, photos: Path | None, as_json: bool) -> None:
     opened = open_run(run)
     evaluation = evaluate(opened, photos, progress=Terminal())
     if as_json:
-        answer({**opened.summary(), "photos": str(photos) if photos else None, **evaluation.to_json()})
+        answer({**opened.summary(), "photos": photos, **evaluation.to_json()})
     else:
         click.echo(evaluation)

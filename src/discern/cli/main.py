@@ -20,6 +20,8 @@ from discern.errors import DiscernError
 COMMANDS = {
     "demo": "The whole job on built-in data, in a few minutes.",
     "audit": "Find what is wrong with a folder of images.",
+    "relabel": "Keep, drop or relabel images, undoably; no file is changed.",
+    "curate": "Write a cleaned, split, balanced copy of a folder of images.",
     "train": "Train and judge a model on your photos.",
     "evaluate": "Score a run, on its own test split or on other photos.",
     "compare": "Compare runs with intervals and paired tests.",
@@ -30,6 +32,7 @@ COMMANDS = {
     "models": "List networks, or describe one.",
     "recipes": "List training recipes, or print one.",
     "parts": "Render the built-in industrial parts images.",
+    "generate": "Paint a data set from prompts with a text-to-image model.",
     "doctor": "Say what this machine has and does fastest.",
 }
 

@@ -19,8 +19,9 @@ runs_option = click.option(
     help="Folder that holds the runs.",
 )
 
-test_option = click.option("--test", type=click.Path(path_type=Path), help="Separate folder of test images.")
-val_option = click.option("--val", type=click.Path(path_type=Path), help="Separate folder of validation images.")
+# Places of photos stay as they were typed: a Path would make one slash of the two in s3://bucket.
+test_option = click.option("--test", type=click.Path(path_type=str), help="Separate place of test images.")
+val_option = click.option("--val", type=click.Path(path_type=str), help="Separate place of validation images.")
 
 
 def answer(value: Any) -> None:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 @click.command("train")
-@click.argument("photos", type=click.Path(path_type=Path), required=False)
+@click.argument("photos", type=click.Path(path_type=str), required=False)
 @click.option("--model", help="Network, see `discern models`.  [default: the recipe's]")
 @click.option("--recipe", help="Recipe by name (see `discern recipes`) or a YAML file.")
 @click.option("--epochs", type=int, help="Passes over the training images at most.")
@@ -29,9 +29,9 @@ if TYPE_CHECKING:
 @click.option("--resume", type=click.Path(path_type=Path), metavar="RUN", help="Go on with an interrupted run.")
 @json_option
 def command(
-    photos: Path | None,
-    test: Path | None,
-    val: Path | None,
+    photos: str | None,
+    test: str | None,
+    val: str | None,
     runs: Path,
     name: str | None,
     resume: Path | None,
@@ -41,8 +41,10 @@ def command(
 ) -> None:
     """Train and judge a model on PHOTOS.
 
-    PHOTOS is a folder with one sub-folder per class, a folder with train/ [val/] test/ of such folders, or a Parquet
-    file or folder in the Hugging Face image layout. Missing splits are made: 70 / 15 / 15, stratified, seeded.
+    PHOTOS is a folder with one sub-folder per class, or with train/ [val/] test/ of such folders; a list of files and
+    labels (.csv, .tsv, .jsonl, .parquet); Hugging Face image Parquet or what `datasets` saved to disk; WebDataset
+    shards (.tar, also s3://...); IDX or CIFAR binary files; or the name of a known set: cifar10, cifar100, mnist,
+    fashion-mnist, flowers, pets, stl10, svhn. Missing splits are made: 70 / 15 / 15, stratified, seeded.
 
     \b
     discern train photos/
@@ -63,7 +65,7 @@ def command(
         from discern.data.sources import open_dataset
 
         recipe = _recipe(given.pop("recipe", None), given, settings(changes))
-        data = open_dataset(photos, val=val, test=test)
+        data = open_dataset(photos, val=val, test=test, progress=Terminal())
         run = step.train(data, recipe=recipe, runs=runs, name=name, progress=Terminal())
     if as_json:
         answer(run.summary())
@@ -88,9 +90,9 @@ def _recipe(recipe: str | None, common: dict[str, Any], changes: dict[str, Any])
 
 
 def _refuse_beside_resume(
-    photos: Path | None,
-    test: Path | None,
-    val: Path | None,
+    photos: str | None,
+    test: str | None,
+    val: str | None,
     name: str | None,
     changes: tuple[str, ...],
     given: dict[str, Any],

@@ -5,16 +5,22 @@ from __future__ import annotations
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import torch
-from jaxtyping import Int, Int64, UInt8
+from jaxtyping import Int, Int64, UInt8, UInt64
 from torch import Tensor
 
 from discern.data import keyed
 from discern.data.augment import Augmentation, warp_cpu, warp_device
 from discern.data.dataset import Dataset
 from discern.data.pixels import Pixels
+
+_GOLDEN = np.uint64(0x9E3779B97F4A7C15)  # 2^64 over the golden ratio: multiples of it differ in all bits
+
+Balance = Literal["none", "weights", "sampler", "oversample"]
+"""How smaller classes are helped; the first two see every image once an epoch."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +41,7 @@ def training_batches(
     *,
     batch_size: int,
     augmentation: Augmentation,
+    balance: Balance,
     seed: int,
     epoch: int,
     device: torch.device,
@@ -43,13 +50,15 @@ def training_batches(
 
     The next batch is gathered and warped in a thread while the network works on this one.
     """
-    order = keyed.permutation(seed, epoch, len(dataset))
+    order, turns = epoch_order(dataset, balance, seed=seed, epoch=epoch)
     index, keys, labels = dataset.index, dataset.keys, dataset.labels
 
     def make(start: int) -> Batch:
         rows = order[start : start + batch_size]
         images = pixels.take(index[rows])
-        affine = augmentation.affine(seed=seed, epoch=epoch, keys=keys[rows], size=pixels.size)
+        # An image that comes again in one epoch comes varied otherwise.
+        its_keys = keys[rows] ^ (turns[start : start + batch_size] * _GOLDEN)
+        affine = augmentation.affine(seed=seed, epoch=epoch, keys=its_keys, size=pixels.size)
         if augmentation and device.type == "cpu":
             images = warp_cpu(images, affine)
         tensor = torch.from_numpy(images).to(device)
@@ -59,11 +68,53 @@ def training_batches(
 
     with ThreadPoolExecutor(1) as ahead:
         coming = ahead.submit(make, 0)
-        for start in range(batch_size, len(dataset) + batch_size, batch_size):
+        for start in range(batch_size, len(order) + batch_size, batch_size):
             batch = coming.result()
-            if start < len(dataset):
+            if start < len(order):
                 coming = ahead.submit(make, start)
             yield batch
+
+
+def epoch_length(dataset: Dataset, balance: Balance) -> int:
+    """Images in one epoch."""
+    if balance != "oversample":
+        return len(dataset)
+    counts = [count for count in dataset.class_counts().values() if count]
+    return max(counts) * len(counts)
+
+
+def epoch_order(
+    dataset: Dataset, balance: Balance, *, seed: int, epoch: int
+) -> tuple[Int[np.ndarray, " image"], UInt64[np.ndarray, " image"]]:
+    """The rows of an epoch in their order, and for each how many times it has come before in this epoch."""
+    if balance in ("none", "weights"):
+        return keyed.permutation(seed, epoch, len(dataset)), np.zeros(len(dataset), np.uint64)
+    rows = _drawn(dataset, seed, epoch) if balance == "sampler" else _repeated(dataset, seed, epoch)
+    rows = rows[keyed.permutation(seed, epoch, len(rows))]
+    by_row = np.argsort(rows, kind="stable")
+    ordered = rows[by_row]
+    turns = np.empty(len(rows), np.uint64)
+    turns[by_row] = np.arange(len(rows)) - np.searchsorted(ordered, ordered)
+    return rows, turns
+
+
+def _drawn(dataset: Dataset, seed: int, epoch: int) -> Int[np.ndarray, " image"]:
+    """As many rows as there are, with replacement, every class as likely."""
+    draws = keyed.uniform(seed, epoch, np.arange(len(dataset), dtype=np.uint64), 2)
+    members = [np.flatnonzero(dataset.labels == label) for label in np.unique(dataset.labels)]
+    chosen = (draws[:, 0] * len(members)).astype(int)
+    return np.array([members[k][int(draw * len(members[k]))] for k, draw in zip(chosen, draws[:, 1], strict=True)])
+
+
+def _repeated(dataset: Dataset, seed: int, epoch: int) -> Int[np.ndarray, " image"]:
+    """Every row as often as its class needs to equal the largest; which come once more differs by epoch."""
+    labels, rows = dataset.labels, []
+    most = int(np.bincount(labels).max())
+    for label in np.unique(labels):
+        members = np.flatnonzero(labels == label)
+        members = members[keyed.permutation(seed, epoch, len(members))]
+        rows.append(np.resize(members, most))
+    return np.concatenate(rows)
 
 
 def plain_batches(pixels: Pixels, index: Int[np.ndarray, " image"], *, batch_size: int) -> Iterator[Tensor]:

@@ -21,8 +21,8 @@ SPLITS = ("train", "val", "test")
 SCHEMA: dict[str, Any] = {
     "index": pl.Int64,  # row of this image in the Pixels built from the same listing
     "image": pl.String,  # its name: path relative to the root, or `file.parquet#row`
-    "file": pl.String,  # the file that holds the bytes, relative to the root
-    "row": pl.Int64,  # row inside that file; null when the file is the image
+    "file": pl.String,  # the file that holds the bytes, relative to the root, or its URL
+    "row": pl.Int64,  # where inside that file: its row, of a .tar the byte; null when the file is the image
     "label": pl.Int32,  # index into the class names; -1 when unknown
     "split": pl.String,  # train, val, test; null when not yet split
     "group": pl.String,  # images that show the same thing and must stay in one split; null when alone
@@ -42,8 +42,19 @@ FACTS: dict[str, Any] = {
     "format": pl.String,  # what the bytes are: JPEG, PNG, ...
     "mode": pl.String,  # colour mode in the file
     "problem": pl.String,  # why it cannot be decoded; null for a good image
+    "orientation": pl.Int8,  # EXIF 1 to 8, already undone in pixels, width and height
+    "brightness": pl.Float32,  # mean grey level in [0, 1]
+    "contrast": pl.Float32,  # standard deviation of the grey levels, [0, 0.5]
+    "low": pl.Float32,  # grey level that 5 % of the pixels are darker than, [0, 1]
+    "high": pl.Float32,  # grey level that 5 % of the pixels are brighter than, [0, 1]
+    "entropy": pl.Float32,  # of the grey levels, bits: 0 for one colour, 8 at most
+    "colorfulness": pl.Float32,  # 0 for grey; vivid from about 0.2
+    "sharpness": pl.Float32,  # deviation of the Laplacian over that of the grey levels; under 0.1 is out of focus
+    "border": pl.Float32,  # share of the area that uniform edges take: letterboxes, frames
+    "hash": pl.UInt64,  # perceptual hash; 0 for a picture that shows nothing
+    "signature": pl.Array(pl.Int8, 64),  # the low frequencies that the hash has the signs of
 }
-"""What the scan finds out about every image."""
+"""What the scan finds out about every image; all but digest and problem are null when it cannot be decoded."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,6 +130,10 @@ class Dataset:
     def filter(self, condition: pl.Expr) -> Dataset:
         """Only the rows for which the polars expression holds."""
         return replace(self, table=self.table.filter(condition))
+
+    def with_rows(self, rows: Sequence[int] | Int[np.ndarray, " row"]) -> Dataset:
+        """Only the rows at these positions, in that order."""
+        return replace(self, table=self.table[rows])
 
     def with_columns(self, *columns: pl.Series) -> Dataset:
         """The same rows with columns added or replaced."""

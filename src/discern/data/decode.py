@@ -31,6 +31,9 @@ Square = UInt8[np.ndarray, "size size 3"]
 MAX_PIXELS = 178_956_970
 """Larger pictures are refused unread: Pillow's own limit against decompression bombs, here for JPEG too."""
 
+LEAST = 96
+"""Pixels of the shorter side (where the file has them) that a JPEG is decoded to at least: statistics need them."""
+
 _EXIF_ORIENTATION = 0x0112
 
 
@@ -40,6 +43,8 @@ class Decoded:
 
     image: Square
     """uint8 RGB, fitted to the asked size."""
+    picture: Rgb
+    """uint8 RGB, upright and whole, in some resolution from which `image` and statistics can be made."""
     width: int
     """Pixels, as displayed (after EXIF orientation)."""
     height: int
@@ -48,6 +53,8 @@ class Decoded:
     """What the bytes are, whatever the file is called: 'JPEG', 'PNG', 'GIF', ..."""
     mode: str
     """Pillow's name of the colour mode in the file: 'RGB', 'L', 'CMYK', 'P', 'I;16', ..."""
+    orientation: int
+    """EXIF orientation 1 to 8, already undone in `image`; 1 when the file gives none."""
 
 
 def decode(data: bytes, *, size: int, fit: Fit) -> Decoded:
@@ -72,12 +79,16 @@ def fitted_shape(width: int, height: int, size: int, fit: Fit) -> tuple[int, int
     return max(1, round(width * scale)), max(1, round(height * scale))
 
 
-def fit_square(image: Rgb, *, size: int, fit: Fit) -> Square:
-    """Resize and pad, squash or crop an RGB picture to `size` x `size`."""
+def fit_square(image: Rgb, *, size: int, fit: Fit, shown: tuple[int, int] | None = None) -> Square:
+    """Resize and pad, squash or crop an RGB picture to `size` x `size`.
+
+    `shown` is the width and height that the picture had before scaled decoding, which rounds them.
+    """
     if fit == "crop":  # before resizing: the rest of a long strip would cost memory without bound
-        image = _centre(image)
+        image, shown = _centre(image), None
     height, width = image.shape[:2]
-    new_width, new_height = fitted_shape(width, height, size, fit)
+    of_width, of_height = shown or (width, height)
+    new_width, new_height = fitted_shape(of_width, of_height, size, fit)
     if (new_width, new_height) != (width, height):
         shrinks = new_width <= width and new_height <= height
         # Area averaging does not alias when shrinking; it would give blocks when enlarging.
@@ -114,13 +125,19 @@ def _decode_jpeg(data: bytes, size: int, fit: Fit) -> Decoded | None:
     target = fitted_shape(*shown, size, fit)
     min_width, min_height = target[::-1] if turned else target
     try:
-        image = simplejpeg.decode_jpeg(
-            data, colorspace="RGB", min_width=min(min_width, width), min_height=min(min_height, height)
+        picture = simplejpeg.decode_jpeg(
+            data,
+            colorspace="RGB",
+            min_width=min(max(min_width, LEAST), width),
+            min_height=min(max(min_height, LEAST), height),
         )
     except ValueError:
         return None
+    picture = _upright(picture, orientation)
     return Decoded(
-        image=fit_square(_upright(image, orientation), size=size, fit=fit),
+        image=fit_square(picture, size=size, fit=fit, shown=shown),
+        picture=picture,
+        orientation=orientation,
         width=shown[0],
         height=shown[1],
         format="JPEG",
@@ -133,6 +150,7 @@ def _decode_other(data: bytes, size: int, fit: Fit) -> Decoded:
         with warnings.catch_warnings(action="ignore"), Image.open(io.BytesIO(data)) as picture:
             _refuse_bomb(*picture.size)
             mode, format_ = picture.mode, picture.format or "unknown"
+            orientation = _sensible(picture.getexif().get(_EXIF_ORIENTATION, 1))
             image = _to_rgb(picture)
     except UnreadableImage:
         raise
@@ -155,7 +173,15 @@ def _decode_other(data: bytes, size: int, fit: Fit) -> Decoded:
         reason = "it is cut off" if "truncated" in str(error).lower() else f"it is damaged ({error})"
         raise UnreadableImage(reason) from error
     height, width = image.shape[:2]
-    return Decoded(image=fit_square(image, size=size, fit=fit), width=width, height=height, format=format_, mode=mode)
+    return Decoded(
+        image=fit_square(image, size=size, fit=fit),
+        picture=image,
+        width=width,
+        height=height,
+        format=format_,
+        mode=mode,
+        orientation=orientation,
+    )
 
 
 def _to_rgb(picture: Image.Image) -> Rgb:
@@ -188,10 +214,13 @@ def _jpeg_orientation(data: bytes) -> int:
         return 1
     try:
         with warnings.catch_warnings(action="ignore"), Image.open(io.BytesIO(data)) as picture:
-            orientation = picture.getexif().get(_EXIF_ORIENTATION, 1)
+            return _sensible(picture.getexif().get(_EXIF_ORIENTATION, 1))
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
         return 1
-    return orientation if orientation in range(1, 9) else 1
+
+
+def _sensible(orientation: object) -> int:
+    return orientation if isinstance(orientation, int) and 1 <= orientation <= 8 else 1
 
 
 def _upright(image: Rgb, orientation: int) -> Rgb:

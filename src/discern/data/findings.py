@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 Severity = Literal["error", "warning", "note"]
@@ -23,10 +23,17 @@ class Finding:
     """How it is known, with the numbers."""
     remedy: str
     """What to do."""
+    detail: dict[str, Any] = field(default_factory=dict)
+    """The numbers of the evidence by name, plain values: given, suggested, probability, property, auc, values."""
 
     def to_json(self) -> dict[str, Any]:
         """Plain values, as kept in findings.json."""
         return asdict(self)
+
+    @classmethod
+    def from_json(cls, record: dict[str, Any]) -> Finding:
+        """Read back what `to_json` gave."""
+        return cls(**{**record, "rows": tuple(record["rows"])})
 
 
 def grouped(findings: Sequence[Finding]) -> list[list[Finding]]:

@@ -2,22 +2,15 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
-from typing import BinaryIO
 
 import cv2
 import numpy as np
 from jaxtyping import Float, Int, UInt8
 
-from discern.errors import storing
+from discern.data.decode import fitted_shape
 
 Images = UInt8[np.ndarray, "image size size 3"]
-
-_NPY_HEADER = 128  # bytes before the values in a .npy file of four dimensions
 
 _CHUNK = 256  # images looked at together, so that statistics of any number of images need little memory
 
@@ -39,6 +32,19 @@ class Pixels:
         copy: UInt8[np.ndarray, "batch size size 3"] = self.array[index]
         return copy
 
+    def content(self, index: int, width: int, height: int) -> UInt8[np.ndarray, "h w 3"]:
+        """The image at `index` without the borders that padding a picture of `width` x `height` gave it.
+
+        Squashed and cropped images have none and come whole (a padded one has at least two black edges).
+        """
+        image: UInt8[np.ndarray, "size size 3"] = self.array[index]
+        w, h = fitted_shape(width, height, self.size, "pad")
+        top, left = (self.size - h) // 2, (self.size - w) // 2
+        padded = not (
+            image[:top].any() or image[top + h :].any() or image[:, :left].any() or image[:, left + w :].any()
+        )
+        return image[top : top + h, left : left + w] if padded else image
+
     def statistics(self, index: Int[np.ndarray, " image"]) -> tuple[Float[np.ndarray, 3], Float[np.ndarray, 3]]:
         """Mean and standard deviation per channel in [0, 1] over all pixels of the images at `index`."""
         total, squares, count = np.zeros(3), np.zeros(3), 0
@@ -52,32 +58,3 @@ class Pixels:
         mean = total / count
         deviation = np.sqrt(np.maximum(squares / count - mean**2, 0))
         return mean / 255, deviation / 255
-
-
-def read_pixels(path: Path) -> Pixels:
-    """Map an array that `creating_pixels` wrote; the operating system keeps in memory what is used."""
-    return Pixels(array=np.asarray(np.load(path, mmap_mode="r")))
-
-
-def _reserve(file: BinaryIO, size: int) -> None:
-    if hasattr(os, "posix_fallocate"):
-        os.posix_fallocate(file.fileno(), 0, size)
-        return
-    start = len(file.read(_NPY_HEADER))  # macOS: write the zeros out
-    for offset in range(start, size, 1 << 24):
-        file.write(bytes(min(1 << 24, size - offset)))
-
-
-@contextmanager
-def creating_pixels(path: Path, count: int, size: int) -> Iterator[Images]:
-    """Give a writable array of `count` black squares backed by a new file at `path`.
-
-    The whole file is reserved on disk first: a full disk is then a StorageError here, not a crash (SIGBUS) in
-    the middle of writing to mapped memory.
-    """
-    with storing(path):
-        array = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=(count, size, size, 3))
-        with open(path, "r+b") as file:
-            _reserve(file, os.path.getsize(path))
-        yield array
-        array.flush()

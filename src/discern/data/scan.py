@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import os
-import shutil
-import tempfile
+import threading
 import warnings
+from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import replace
 from itertools import islice
@@ -17,19 +16,26 @@ from typing import Any
 import cv2
 import numpy as np
 import polars as pl
+from jaxtyping import Int
 
 from discern.data.dataset import FACTS, SCHEMA, Dataset
 from discern.data.decode import Fit, decode
-from discern.data.pixels import Images, Pixels, creating_pixels, read_pixels
+from discern.data.pixels import Images, Pixels
 from discern.data.reading import Portion, portions
-from discern.errors import DataError, UnreadableImage, storing
-from discern.files import cache_folder, write_table
+from discern.data.signature import VIEW
+from discern.data.statistics import sharpness, statistics, view
+from discern.data.store import IDENTITY, Store
+from discern.errors import DataError, UnreadableImage
+from discern.files import cache_folder
 from discern.progress import Progress, Silent
 
-DECODER_VERSION = 2
-"""Raised when `decode` gives other pixels for the same bytes, so that old caches are not read."""
+DECODER_VERSION = 3
+"""Raised when `decode` gives other pixels or facts for the same bytes, so that old caches are not read."""
 
-_NO_FACTS = dict.fromkeys(FACTS)
+_UNOPENED = "it cannot be opened"
+
+_TOGETHER = 32
+"""Rows whose statistics are computed and kept together: enough to pay for the calls, few enough for the cache."""
 
 
 def scan(
@@ -37,114 +43,135 @@ def scan(
 ) -> tuple[Dataset, Pixels]:
     """Read every image once: the Dataset with its FACTS, and its Pixels at `size`.
 
-    The result is cached under the rows' file names, sizes and modification times; a second scan of unchanged data
-    maps the first one's files. The rows get a new `index`. Images that cannot be decoded get a `problem` instead of
-    width and height. Raises StorageError when the cache cannot be written.
+    What is read is kept in the cache under the file's name, size and modification time, portion by portion: only new
+    or changed files are read again, also after an interruption. The rows get a new `index`. Images that cannot be
+    decoded get a `problem` instead of width and height. Raises StorageError when the cache cannot be written.
     """
-    listed = dataset.table.select(pl.int_range(pl.len(), dtype=pl.Int64).alias("index"), pl.col(list(SCHEMA)[1:]))
-    dataset = replace(dataset, table=listed)
-    folder = (cache or cache_folder()) / "scans" / _key(dataset, size, fit)
-    facts, pixels = folder / "facts.parquet", folder / "pixels.npy"
-    if facts.exists() and not _all_opened(facts):
-        shutil.rmtree(folder)
-    if not facts.exists():
-        _scan_into(folder, dataset, size, fit, progress or Silent())
-    table = pl.concat([listed, pl.read_parquet(facts)], how="horizontal")
-    return replace(dataset, table=table), read_pixels(pixels)
+    store = store_of(dataset, size=size, fit=fit, cache=cache)
+    listed = dataset.table.select(list(SCHEMA))
+    table = _known(listed, _opened(store.rows))
+    if table["slot"].null_count():
+        with store.adding() as addition:
+            missing = _known(listed, _opened(addition.known)).filter(pl.col("slot").is_null()).drop(*FACTS, "slot")
+            todo = replace(dataset, table=missing)
+            identity = missing.select(IDENTITY)
+            slots, images = addition.reserve(len(todo))
+
+            def keep(rows: list[int], facts: dict[str, Any]) -> None:
+                addition.add({**identity[rows].to_dict(as_series=False), "slot": slots[rows], **facts})
+
+            _read_all(todo, slots, images, fit, progress or Silent(), keep)
+        table = _known(listed, store.rows)
+    return replace(dataset, table=table.with_columns(index="slot").drop("slot")), Pixels(array=store.images())
 
 
-def _all_opened(facts: Path) -> bool:
-    """Whether every file could be opened; one that could not may have become readable, unseen by size and date."""
-    return pl.read_parquet(facts, columns=["digest"])["digest"].null_count() == 0
+def store_of(dataset: Dataset, *, size: int, fit: Fit, cache: Path | None = None) -> Store:
+    """Where scans of the images below this Dataset's root are kept."""
+    key = hashlib.blake2b(f"{DECODER_VERSION}|{dataset.root}".encode(), digest_size=10).hexdigest()
+    return Store((cache or cache_folder()) / "scans" / f"{key}-{size}-{fit}", size)
+
+
+def _opened(rows: pl.DataFrame) -> pl.DataFrame:
+    """Without the files that could not be opened: they may have become readable, unseen by size and date."""
+    return rows.filter(~pl.col("problem").fill_null("").str.starts_with(_UNOPENED))
+
+
+def _known(listed: pl.DataFrame, rows: pl.DataFrame) -> pl.DataFrame:
+    """The listing with slot and FACTS where its images have been read; nulls where not."""
+    keys = [pl.col("row").fill_null(-1).alias("key"), *(pl.col(name) for name in IDENTITY if name != "row")]
+    on = [key.meta.output_name() for key in keys]
+    found = rows.select(*keys, "slot", *FACTS).unique(on, keep="last")
+    joined = listed.with_columns(keys[0]).join(found, on=on, how="left", maintain_order="left")
+    return joined.select(*SCHEMA, "slot", *FACTS)
 
 
 def load_images(dataset: Dataset, *, size: int, fit: Fit) -> Images:
     """Decode a handful of images, all known to be readable, without the cache; in table order."""
     array = np.zeros((len(dataset), size, size, 3), np.uint8)
-    facts = _read_all(dataset, array, size, fit, Silent())
-    for image, found in zip(dataset.images, facts, strict=True):
-        if found["problem"]:
-            raise DataError(f"{image} in {dataset.root} was readable before: {found['problem']}; put it back.")
+    problems: dict[int, str] = {}
+
+    def keep(rows: list[int], facts: dict[str, Any]) -> None:
+        problems.update({row: problem for row, problem in zip(rows, facts["problem"], strict=True) if problem})
+
+    _read_all(dataset, np.arange(len(dataset)), array, fit, Silent(), keep)
+    if problems:
+        row = min(problems)
+        raise DataError(f"{dataset.images[row]} in {dataset.root} was readable before: {problems[row]}; put it back.")
     return array
 
 
-def _key(dataset: Dataset, size: int, fit: Fit) -> str:
-    digest = hashlib.blake2b(f"{DECODER_VERSION}|{size}|{fit}|{dataset.root}".encode(), digest_size=12)
-    for row in dataset.table.select("file", "row", "bytes", "modified").iter_rows():
-        digest.update(repr(row).encode())
-    return digest.hexdigest()
+Keep = Callable[[list[int], dict[str, Any]], None]
+"""Takes rows of the Dataset and their FACTS, column by column."""
 
 
-def _scan_into(folder: Path, dataset: Dataset, size: int, fit: Fit, progress: Progress) -> None:
-    """Scan into a temporary folder, then rename it: an interrupted scan leaves nothing that looks whole."""
-    with storing(folder):
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=".scan-", dir=folder.parent))
-    try:
-        with creating_pixels(temporary / "pixels.npy", len(dataset), size) as array:
-            facts = _read_all(dataset, array, size, fit, progress)
-        with storing(folder):
-            write_table(temporary / "facts.parquet", pl.DataFrame(facts, FACTS))
-            with contextlib.suppress(FileExistsError):  # another process finished the same scan first
-                _rename(temporary, folder)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+def _read_all(
+    dataset: Dataset, slots: Int[np.ndarray, " image"], images: Images, fit: Fit, progress: Progress, keep: Keep
+) -> None:
+    """Pixels of every row go into `images` at its slot, then its facts to `keep`, a few rows at a time.
 
-
-def _rename(temporary: Path, folder: Path) -> None:
-    try:
-        temporary.rename(folder)
-    except OSError as error:
-        if folder.exists():
-            raise FileExistsError(folder) from error
-        raise
-
-
-def _read_all(dataset: Dataset, array: Images, size: int, fit: Fit, progress: Progress) -> list[dict[str, Any]]:
-    """Facts of every row, in table order; pixels go straight into `array`."""
-    facts: list[dict[str, Any]] = [_NO_FACTS] * len(dataset)
+    When interrupted, the rows being read are finished and kept.
+    """
     workers = os.cpu_count() or 1
     cv2.setNumThreads(1)  # parallel over images, not inside one
     queue = iter(portions(dataset))
+    stop, one_at_a_time = threading.Event(), threading.Lock()
     with (
         warnings.catch_warnings(action="ignore"),  # decode does so too, but threads would undo each other's
         ThreadPoolExecutor(workers) as pool,
         progress.track("Reading images", len(dataset)) as advance,
     ):
+
+        def work(portion: Portion) -> None:
+            data = portion.fetch()
+            for start in range(0, len(data), _TOGETHER):
+                if stop.is_set():
+                    return
+                rows = portion.rows[start : start + _TOGETHER]
+                facts = _read_some(data[start : start + _TOGETHER], images, slots[rows], fit)
+                with one_at_a_time:
+                    keep(rows, facts)
+                    advance(len(rows), "")
+
         # Only a few portions at a time are in flight, so memory does not grow with the data.
-        running: set[Future[int]] = set()
+        running: set[Future[None]] = set()
         try:
             while True:
-                for portion in islice(queue, 2 * workers - len(running)):
-                    running.add(pool.submit(_read_portion, portion, facts, array, size, fit))
+                running |= {pool.submit(work, portion) for portion in islice(queue, 2 * workers - len(running))}
                 if not running:
                     break
                 done, running = wait(running, return_when=FIRST_COMPLETED)
                 for future in done:
-                    advance(future.result(), "")
+                    future.result()
         except BaseException:
+            stop.set()
             for future in running:
                 future.cancel()
             raise
-    return facts
 
 
-def _read_portion(portion: Portion, facts: list[dict[str, Any]], array: Images, size: int, fit: Fit) -> int:
-    for row, data in zip(portion.rows, portion.fetch(), strict=True):
-        if isinstance(data, OSError):
-            facts[row] = _NO_FACTS | {"problem": f"it cannot be opened ({data.strerror or data})"}
+def _read_some(
+    data: list[bytes | OSError], images: Images, slots: Int[np.ndarray, " image"], fit: Fit
+) -> dict[str, Any]:
+    """Columns of FACTS as lists or arrays; what a view tells is masked where there is none."""
+    rows: list[dict[str, Any]] = [dict.fromkeys(FACTS) for _ in data]
+    views = np.zeros((len(data), VIEW, VIEW, 3), np.uint8)
+    for content, row, slot, its_view in zip(data, rows, slots, views, strict=True):
+        if isinstance(content, OSError):
+            row["problem"] = f"{_UNOPENED} ({content.strerror or content})"
             continue
-        known = _NO_FACTS | {"digest": hashlib.blake2b(data, digest_size=16).hexdigest()}
+        row["digest"] = hashlib.blake2b(content, digest_size=16).hexdigest()
         try:
-            decoded = decode(data, size=size, fit=fit)
+            decoded = decode(content, size=images.shape[1], fit=fit)
         except UnreadableImage as error:
-            facts[row] = known | {"problem": str(error)}
+            row["problem"] = str(error)
             continue
-        array[row] = decoded.image
-        facts[row] = known | {
-            "width": decoded.width,
-            "height": decoded.height,
-            "format": decoded.format,
-            "mode": decoded.mode,
-        }
-    return len(portion.rows)
+        images[slot], its_view[:] = decoded.image, view(decoded.picture)
+        row.update({name: getattr(decoded, name) for name in ("width", "height", "format", "mode", "orientation")})
+        row["sharpness"] = sharpness(decoded.picture)
+    unseen = np.array([row["problem"] is not None for row in rows])
+    facts: dict[str, Any] = {name: [row[name] for row in rows] for name in FACTS}
+    seen = {
+        name: np.ma.masked_array(values, np.broadcast_to(unseen.reshape(-1, *[1] * (values.ndim - 1)), values.shape))
+        for name, values in statistics(views).items()
+    }
+    return facts | seen

@@ -147,7 +147,7 @@ def thumbnails(dataset: Dataset, names: Sequence[str], *, fit: Fit) -> dict[str,
     ]
     rows = rows.filter(pl.col("image").is_in(there))
     squares = load_images(rows, size=_SIDE, fit=fit)
-    return {name: _jpeg(square) for name, square in zip(rows.images, squares, strict=True)}
+    return {name: jpeg_uri(square) for name, square in zip(rows.images, squares, strict=True)}
 
 
 def _unchanged(file: Path, size: int) -> bool:
@@ -213,11 +213,12 @@ def _panel(file: Path) -> str:
     """The panel as it is, or as JPEG where that is smaller: photos are, enlarged pixels are not."""
     data = file.read_bytes()
     with Image.open(io.BytesIO(data)) as picture:
-        jpeg = _jpeg(np.asarray(picture.convert("RGB")))
+        jpeg = jpeg_uri(np.asarray(picture.convert("RGB")))
     png = f"data:image/png;base64,{base64.b64encode(data).decode()}"
     return min(jpeg, png, key=len)
 
 
-def _jpeg(square: np.ndarray[tuple[int, int, int], np.dtype[np.uint8]]) -> str:
-    encoded = cv2.imencode(".jpg", square[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, _QUALITY])[1]
+def jpeg_uri(picture: np.ndarray[tuple[int, int, int], np.dtype[np.uint8]]) -> str:
+    """An RGB picture as a data URI."""
+    encoded = cv2.imencode(".jpg", picture[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, _QUALITY])[1]
     return f"data:image/jpeg;base64,{base64.b64encode(encoded.tobytes()).decode()}"

@@ -25,7 +25,12 @@ def write_report(runs: Sequence[Run], path: Path) -> None:
 
 
 def render(page: Page) -> str:
-    """The page as HTML; everything that comes from data is escaped."""
+    """The page as HTML."""
+    return filled("page.html", page=page)
+
+
+def filled(template: str, **values: object) -> str:
+    """A template with these values in it; everything that comes from data is escaped."""
     environment = Environment(
         loader=PackageLoader("discern.report"),
         autoescape=True,
@@ -33,5 +38,5 @@ def render(page: Page) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    source = environment.get_template("style.css").render()
-    return environment.get_template("page.html").render(page=page, style=Markup(source))
+    style = Markup(environment.get_template("style.css").render())
+    return environment.get_template(template).render(style=style, **values)

@@ -214,6 +214,57 @@ def side_plot(sides: Sequence[int], *, model_side: int, label: str, name: str) -
         return _svg(figure, label=label, name=name)
 
 
+def distribution_plot(
+    groups: Mapping[str, Sequence[float]],
+    *,
+    splits: Sequence[str] = (),
+    logarithmic: bool,
+    unit: str,
+    label: str,
+    name: str,
+) -> Markup:
+    """A small histogram per group, each to its own height, with its median marked; `splits` colours groups as such."""
+    values: Float[np.ndarray, " image"] = np.concatenate([np.asarray(each, dtype=float) for each in groups.values()])
+    low, high = float(values.min()), float(values.max())
+    margin = 0.02 * (high - low) or 0.02 * abs(high) or 1.0
+    edges = np.geomspace(low / 1.08, high * 1.08, 49) if logarithmic else np.linspace(low - margin, high + margin, 49)
+    with mpl.rc_context(_SETTINGS):
+        figure = Figure(figsize=(5.1, 0.62 + 0.42 * len(groups)), layout="constrained")
+        axes = figure.add_subplot()
+        colors = [_SHADES[split] for split in splits] or [_THIRD] * len(groups)
+        for row, (members, color) in enumerate(zip(groups.values(), colors, strict=True)):
+            numbers, _ = np.histogram(members, edges)
+            # The axis is turned so that the first group stands on top: minus is up.
+            axes.stairs(row - 0.82 * numbers / numbers.max(), edges, baseline=row, fill=True, color=color, linewidth=0)
+            axes.plot([float(np.median(members))] * 2, [row - 0.86, row], color=_INK, linewidth=1.6)
+        axes.set_yticks(np.arange(len(groups)) - 0.35, [shortened(group) for group in groups], color=_INK)
+        axes.set_ylim(len(groups) - 0.92, -1)
+        if logarithmic:
+            axes.set_xscale("log")
+            ticks = _round_ticks(low, high)
+            axes.set_xticks(ticks, [f"{tick:,g}" for tick in ticks])
+            axes.set_xticks([], minor=True)
+        else:
+            axes.xaxis.set_major_locator(MaxNLocator(nbins=6, steps=[1, 2, 5, 10]))
+        axes.set_xlim(edges[0], edges[-1])
+        axes.set_xlabel(unit)
+        axes.grid(visible=True, axis="x")
+        _bare(axes, keep=("bottom",))
+        return _svg(figure, label=label, name=name)
+
+
+def _round_ticks(low: float, high: float) -> list[float]:
+    """1, 2 and 5 times the powers of ten in a range, or the powers alone where that is too many."""
+    powers = range(int(np.floor(np.log10(low))), int(np.ceil(np.log10(high))) + 1)
+    ticks: list[float] = []
+    for steps in ((1, 2, 5), (1,)):
+        ticks = [step * 10.0**power for power in powers for step in steps if low <= step * 10.0**power <= high]
+        if len(ticks) <= _TICKS:
+            break
+    return ticks[:: 1 + len(ticks) // (_TICKS + 1)] if len(ticks) > 1 else sorted({low, high})
+
+
+_TICKS = 7  # numbers such as 10,000 that stand side by side below a plot of half the page
 _ROUND_SIDES = (2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384)
 
 

@@ -145,7 +145,7 @@ class Run:
 
 
 def _findings(path: Path) -> list[Finding]:
-    return [Finding(**{**record, "rows": tuple(record["rows"])}) for record in read_json(path)]
+    return [Finding.from_json(record) for record in read_json(path)]
 
 
 def _baseline_scores(path: Path) -> dict[str, dict[str, Any]]:

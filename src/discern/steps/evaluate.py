@@ -39,7 +39,7 @@ def evaluate(
     if photos is None:
         return metrics.evaluate(run.predictions)
     predictor = load_predictor(run)
-    listing = open_dataset(photos).with_classes(run.classes)
+    listing = open_dataset(photos, progress=progress).with_classes(run.classes)
     record = predictor.preprocessing
     scanned, pixels = scan(listing, size=record.size, fit=cast(Fit, record.fit), progress=progress)
     dataset = _to_score(scanned, progress)

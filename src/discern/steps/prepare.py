@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 
 import polars as pl
 
-from discern.data.audit import audit
+from discern.data.audit import audit, unreadable_findings
 from discern.data.dataset import Dataset
-from discern.data.decode import Fit
+from discern.data.duplicates import copies
 from discern.data.findings import Finding, summarise
+from discern.data.gate import Passage, refuse_way, through_gate
 from discern.data.pixels import Pixels
 from discern.data.scan import scan
-from discern.data.sources import open_dataset
-from discern.data.split import with_splits
+from discern.data.sources import Data, listed
+from discern.data.split import grouped_by, refuse_missing_classes, with_splits
 from discern.errors import DataError
 from discern.progress import Progress
-
-Data = Dataset | str | os.PathLike[str]
-"""A Dataset, or the path of one."""
+from discern.training.recipe import Recipe
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,28 +30,46 @@ class Prepared:
     """Of the dataset."""
     findings: tuple[Finding, ...]
     """What the audit found, unreadable files included."""
+    passage: Passage
+    """How it came through the gate."""
 
 
-def listed(data: Data) -> Dataset:
-    """The Dataset itself, or the one at that path."""
-    return data if isinstance(data, Dataset) else open_dataset(data)
+def prepare(data: Data, recipe: Recipe, *, size: int, progress: Progress) -> Prepared:
+    """Read every image, leave out the unreadable, find copies, make the missing splits, pass the gate, audit.
 
-
-def prepare(data: Data, *, size: int, fit: Fit, seed: int, val_share: float, progress: Progress) -> Prepared:
-    """Read every image, leave out the unreadable, make the missing splits, audit the result.
-
-    Raises DataError when nothing can be read or a class is missing from a split.
+    Raises DataError when nothing can be read, a class is missing from a split, or copies cross splits and the recipe
+    names no way on.
     """
-    scanned, pixels = scan(listed(data), size=size, fit=fit, progress=progress)
+    refuse_way(recipe.leakage, recipe.because)
+    scanned, pixels = scan(listed(data), size=size, fit=recipe.fit, progress=progress)
     readable = scanned.filter(pl.col("problem").is_null())
     if not len(readable):
         raise DataError(
             f"None of the {len(scanned)} images in {scanned.root} can be decoded; the first, "
             f"{scanned.images[0]}: {scanned.table['problem'][0]}."
         )
-    dataset = with_splits(readable, seed=seed, val_share=val_share)
-    unreadable = scanned.filter(pl.col("problem").is_not_null())
-    findings = (*audit(unreadable), *audit(dataset))
+    if recipe.group_by is not None:
+        readable = grouped_by(readable, recipe.group_by)
+    clusters, near = copies(readable, pixels, progress=progress)
+    whole = with_splits(readable, seed=recipe.seed, val_share=recipe.val_share, clusters=clusters)
+    dataset, passage = through_gate(whole, clusters, leakage=recipe.leakage, because=recipe.because)
+    refuse_missing_classes(dataset)
+    findings = (*unreadable_findings(scanned), *_after(passage, audit(whole, clusters, near)))
     for sentence in summarise(findings):
         progress.say(sentence)
-    return Prepared(dataset=dataset, pixels=pixels, findings=findings)
+    return Prepared(dataset=dataset, pixels=pixels, findings=findings, passage=passage)
+
+
+def _after(passage: Passage, findings: list[Finding]) -> list[Finding]:
+    """Leakage that was mended is a note: how, and which images; leakage that was allowed stays the error it is."""
+    if passage.leakage not in ("drop", "group"):
+        return findings
+    note = Finding(
+        kind="leakage",
+        severity="note",
+        rows=passage.dropped or passage.moved,
+        evidence=str(passage),
+        remedy="Nothing is left to do; the findings of `discern audit` show each photo and its copies.",
+        detail=passage.to_json(),
+    )
+    return [*(finding for finding in findings if finding.kind != "leakage"), note]

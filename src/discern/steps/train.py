@@ -15,6 +15,7 @@ from discern.data.dataset import Dataset
 from discern.data.pixels import Pixels
 from discern.data.reading import as_on_disk
 from discern.data.scan import scan
+from discern.data.sources import Data, listed
 from discern.deploy.predict import load_predictor
 from discern.errors import DataError, NotARun
 from discern.evaluation.metrics import evaluate
@@ -27,7 +28,7 @@ from discern.report.html import write_report
 from discern.runs.predictions import Predictions
 from discern.runs.run import Run, create_run, open_run, refuse_place, working_on
 from discern.steps.explain import explain
-from discern.steps.prepare import Data, listed, prepare
+from discern.steps.prepare import prepare
 from discern.training.loop import Job, fit
 from discern.training.recipe import Recipe, load_recipe, resolved
 from discern.training.runtime import Arithmetic, accelerator, choose_arithmetic
@@ -58,7 +59,7 @@ def train(
     refuse_place(Path(runs), name)
     listing = listed(data)
     network = _fresh(plan, classes=len(listing.classes), size=size)  # first, as it may refuse the size
-    prepared = prepare(listing, size=size, fit=plan.fit, seed=plan.seed, val_share=plan.val_share, progress=progress)
+    prepared = prepare(listing, plan, size=size, progress=progress)
     dataset, pixels = prepared.dataset, prepared.pixels
     progress.say(f"Data: {dataset}")
 
@@ -84,6 +85,7 @@ def train(
             "checkpoint": f"best_{plan.monitor}",
             "preprocessing": _preprocessing(plan, dataset, pixels).to_json(),
             "dataset": {"root": str(dataset.root), "fingerprint": dataset.fingerprint, **dataset.split_counts()},
+            "gate": prepared.passage.to_json(),
             "device": device.type,
         },
     )

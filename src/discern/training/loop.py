@@ -19,7 +19,7 @@ from accelerate import Accelerator
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from discern.data.batches import plain_batches, training_batches
+from discern.data.batches import epoch_length, plain_batches, training_batches
 from discern.data.dataset import Dataset
 from discern.data.pixels import Pixels
 from discern.errors import TrainingDiverged
@@ -70,12 +70,12 @@ def fit(job: Job, progress: Progress) -> Position:
     position = load_resumable(last, model, optimizer) if last.exists() else Position()
     metrics = run.metrics[: position.epoch] if position.epoch else []
 
-    total = len(train) * (recipe.epochs - position.epoch)
+    total = epoch_length(train, recipe.balance) * (recipe.epochs - position.epoch)
     with progress.track(f"Training {recipe.model}", total) as advance:
         while not finished(position, recipe):
             start = time.perf_counter()
             train_scores = _train_epoch(job, model, optimizer, train, position, advance)
-            images_per_second = len(train) / (time.perf_counter() - start)
+            images_per_second = epoch_length(train, recipe.balance) / (time.perf_counter() - start)
             val_loss, val_acc = _score(job, model, val)
             if not math.isfinite(val_loss):
                 raise TrainingDiverged(
@@ -138,7 +138,7 @@ def _advanced(
 
 
 def _steps(train: Dataset, recipe: Recipe) -> int:
-    return -(-len(train) // recipe.batch_size)
+    return -(-epoch_length(train, recipe.balance) // recipe.batch_size)
 
 
 def _train_epoch(
@@ -160,6 +160,7 @@ def _train_epoch(
         job.pixels,
         batch_size=recipe.batch_size,
         augmentation=recipe.augment,
+        balance=recipe.balance,
         seed=recipe.seed,
         epoch=position.epoch,
         device=device,
@@ -180,7 +181,8 @@ def _train_epoch(
         total_right += int((logits.argmax(1) == batch.labels).sum())
         step += 1
         advance(len(batch.rows), f"epoch {position.epoch + 1}/{recipe.epochs}  loss {loss.item():.3f}")
-    return {"train_loss": total_loss / len(train), "train_acc": total_right / len(train)}
+    seen = epoch_length(train, recipe.balance)
+    return {"train_loss": total_loss / seen, "train_acc": total_right / seen}
 
 
 @torch.no_grad()

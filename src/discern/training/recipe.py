@@ -12,7 +12,9 @@ import pydantic
 import yaml
 
 from discern.data.augment import Augmentation
+from discern.data.batches import Balance
 from discern.data.decode import Fit
+from discern.data.gate import Leakage
 from discern.errors import UnknownName, UsageError
 from discern.files import writing
 
@@ -27,6 +29,12 @@ class Recipe:
     """Of the split, the initial weights, the order, the augmentation and dropout."""
     val_share: float = 0.15
     """Share of the training images held out for validation when the data have no validation split."""
+    group_by: str | None = None
+    """Regular expression: images in whose names it finds the same stay in one split (a patient, a scene, a day)."""
+    leakage: Leakage | None = None
+    """What to do with copies of a photo in several splits; none refuses such data."""
+    because: str | None = None
+    """The reason for leakage 'allow'; it stands in the report."""
     size: int | None = None
     """Side of the square images are fitted to, pixels; none takes the network's own, or half of it without a GPU."""
     fit: Fit = "pad"
@@ -53,9 +61,11 @@ class Recipe:
     """Epochs of linear rise to the learning rate."""
     label_smoothing: float = 0.0
     """Share of the target spread over all classes (Szegedy et al., 2016)."""
-    balance: Literal["none", "weights"] = "weights"
+    balance: Balance = "weights"
     """'weights' lets every class weigh the same in the loss (each image by n / (classes x class size)), in training
-    and in validation; without it, a class of one in twelve is not learned from a thousand photos."""
+    and in validation; without it, a class of one in twelve is not learned from a thousand photos. 'sampler' draws an
+    epoch's images so that every class is as likely; 'oversample' repeats the smaller classes, varied anew each time,
+    until they equal the largest."""
     monitor: Literal["val_loss", "val_acc"] = "val_loss"
     """The validation score that picks the checkpoint and stops early; loss has no ties on small splits."""
     patience: int | None = 8

@@ -5,14 +5,34 @@ from __future__ import annotations
 import os
 from dataclasses import replace
 from pathlib import Path
+from typing import Protocol
 
 import polars as pl
 
 from discern.data.dataset import SCHEMA, Dataset
-from discern.data.sources import folder, parquet
+from discern.data.journal import applied, read_journal
+from discern.data.sources import binary, folder, huggingface, manifest, named, parquet, webdataset
+from discern.data.sources.listing import Listing
 from discern.errors import DataError, UsageError
+from discern.progress import Logged, Progress
 
-SOURCES = (parquet, folder)
+Data = Dataset | str | os.PathLike[str]
+"""A Dataset, or the place of one."""
+
+
+class Source(Protocol):
+    """What each module here is."""
+
+    def accepts(self, path: Path) -> bool:
+        """Whether it is for this path."""
+        ...
+
+    def listing(self, path: Path) -> Listing:
+        """The labelled images there."""
+        ...
+
+
+SOURCES: tuple[Source, ...] = (manifest, huggingface, parquet, webdataset, binary, folder)
 """In order of asking; the first that accepts a path lists it."""
 
 
@@ -21,16 +41,19 @@ def open_dataset(
     *,
     val: str | os.PathLike[str] | None = None,
     test: str | os.PathLike[str] | None = None,
+    progress: Progress | None = None,
 ) -> Dataset:
     """List the labelled images at `photos`, with separate validation and test places where given.
 
-    Nothing is decoded. Raises UsageError when a path does not exist and DataError when there is nothing to
-    learn from: no images, or fewer than two classes.
+    A place is a path, the name of a well-known set (it is downloaded), or a URL of WebDataset shards. No image is
+    decoded. Raises UsageError when a place does not exist and DataError when there is nothing to learn from: no
+    images, or fewer than two classes.
     """
-    dataset = _list(Path(photos))
+    progress = progress or Logged()
+    dataset = _decided(photos, progress)
     for name, place in (("val", val), ("test", test)):
         if place is not None:
-            dataset = _join(dataset, _list(Path(place)), name)
+            dataset = _join(dataset, _decided(place, progress), name)
     if len(dataset.classes) < 2:
         raise DataError(
             f"There is one class only ('{dataset.classes[0]}') in {photos}: a classifier needs at least two; "
@@ -39,16 +62,64 @@ def open_dataset(
     return dataset
 
 
-def _list(path: Path) -> Dataset:
-    if not path.exists():
-        raise UsageError(f"No such file or folder: {path}; check the path.")
-    path = path.resolve()
-    source = next(s for s in SOURCES if s.accepts(path))
-    table, classes = source.listing(path)
-    root = path if path.is_dir() else path.parent
+def listed(data: Data) -> Dataset:
+    """The Dataset itself, or the one at that place."""
+    return data if isinstance(data, Dataset) else open_dataset(data)
+
+
+def as_listed(place: str | os.PathLike[str], progress: Progress) -> Dataset:
+    """The images of one place as they lie there, before anybody's decisions about them."""
+    found = found_at(place, progress)
+    listing = webdataset.listing_at(found) if isinstance(found, str) else _listing(found)
+    for sentence in listing.warnings:
+        progress.say(sentence)
+    table = listing.table
     missing = [pl.lit(None).alias(name) for name in SCHEMA if name not in table.columns and name != "index"]
-    table = table.with_columns(*missing).with_row_index("index").cast(SCHEMA).select(list(SCHEMA))
-    return Dataset(root=root, classes=classes, table=table)
+    table = table.with_columns(*missing).with_row_index("index").cast(pl.Schema(SCHEMA)).select(list(SCHEMA))
+    return Dataset(root=listing.root, classes=listing.classes, table=table)
+
+
+def found_at(place: str | os.PathLike[str], progress: Progress) -> Path | str:
+    """The path on disk that is meant, or the address of WebDataset shards.
+
+    A path that exists goes before a set of that name, which is downloaded unless it was before. Raises UsageError when
+    there is nothing.
+    """
+    text = os.fspath(place).removeprefix("file://")
+    path, name = Path(text), named.set_called(text)
+    if path.exists():
+        if name is not None:
+            progress.say(f"{text} is taken for {path.resolve()}, which exists, and not for the set of that name.")
+        return path.resolve()
+    if webdataset.names_shards(text):
+        return text
+    if name is not None:
+        return named.fetch(name, progress).resolve()
+    raise UsageError(_no_such_place(text))
+
+
+def _listing(path: Path) -> Listing:
+    try:
+        if path.is_dir():
+            os.listdir(path)  # or the first source that asks for a file in it would name that file
+        source = next(source for source in SOURCES if source.accepts(path))
+        return source.listing(path)
+    except PermissionError as error:
+        kind = "the folder " if error.filename == str(path) and path.is_dir() else ""
+        raise UsageError(f"No permission to read {kind}{error.filename}; change its permissions.") from error
+
+
+def _decided(place: str | os.PathLike[str], progress: Progress) -> Dataset:
+    """The images of one place as people decided about them; the journal of a downloaded set is in the cache."""
+    found = found_at(place, progress)
+    return applied(as_listed(found, progress), read_journal(found, progress), progress)
+
+
+def _no_such_place(text: str) -> str:
+    if "://" in text:
+        return f"{text} is not read: of what is behind a URL only WebDataset shards (.tar) are; download it first."
+    near = named.nearest(text)
+    return f"No such file or folder: {text}; check the path{f', or did you mean the set {near!r}?' if near else '.'}"
 
 
 def _join(data: Dataset, part: Dataset, split: str) -> Dataset:

@@ -1,0 +1,160 @@
+"""Suspects: wrong labels and outliers, from features of the images.
+
+Wrong labels: a linear classifier is cross-validated on the features, so that no image is judged by a model that has
+seen its label, and copies of it are in the same fold. A label is suspect when another class is more probable and at
+least as probable as it is on average for images of that class (confident learning; Northcutt, Jiang & Chuang, 2021).
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.linear_model import LogisticRegression
+
+from discern.data.dataset import Dataset
+from discern.data.findings import Finding
+from discern.data.split import Clusters, folds
+from discern.errors import DataError
+from discern.progress import Progress, Silent
+
+Features = Float[np.ndarray, "image feature"]
+Probabilities = Float[np.ndarray, "image class"]
+
+_FOLDS = 5
+
+_STRENGTH = 1e-3
+"""Inverse of the L2 penalty on standardised features: the best of 1e-4, 1e-3 and 1e-2 for finding flipped labels."""
+
+_NEIGHBOURS, _REFERENCES = 10, 10_000
+
+OUTLYING = 6.0
+"""Deviations (by the median) of the distance to the neighbours from which an image is an outlier."""
+
+
+def out_of_sample(
+    dataset: Dataset, features: Features, *, clusters: Clusters = (), seed: int = 0, progress: Progress | None = None
+) -> Probabilities | None:
+    """For every image the class probabilities given by classifiers that have seen neither it nor its copies.
+
+    None when a class has too few images for five folds.
+    """
+    try:
+        fold = folds(dataset, _FOLDS, seed=seed, clusters=clusters)
+    except DataError:
+        return None
+    labels, standard = dataset.labels, _standardised(features)
+    probabilities = np.zeros((len(labels), len(dataset.classes)))
+    with (progress or Silent()).track("Checking labels", _FOLDS, unit="folds") as advance:
+        for k in range(_FOLDS):
+            model = LogisticRegression(C=_STRENGTH, class_weight="balanced", max_iter=200, tol=1e-3)
+            with warnings.catch_warnings(action="ignore", category=ConvergenceWarning):  # near enough to rank
+                model.fit(standard[fold != k], labels[fold != k])
+            held = np.flatnonzero(fold == k)
+            probabilities[np.ix_(held, model.classes_)] = model.predict_proba(standard[held])
+            advance(1, "")
+    return probabilities
+
+
+def label_scores(labels: Int[np.ndarray, " image"], probabilities: Probabilities) -> Float[np.ndarray, " image"]:
+    """Probability of the given label: 1 for a label that fits, 0 for a suspect one."""
+    given: Float[np.ndarray, " image"] = probabilities[np.arange(len(labels)), labels]
+    return given
+
+
+def suspect_labels(labels: Int[np.ndarray, " image"], probabilities: Probabilities) -> Int[np.ndarray, " image"]:
+    """For every image the class that its label is suspected to be meant for; -1 where the label is not suspect."""
+    given = label_scores(labels, probabilities)
+    counts = np.bincount(labels, minlength=probabilities.shape[1])
+    usual = np.bincount(labels, weights=given, minlength=len(counts)) / np.maximum(counts, 1)
+    confident = np.where((probabilities >= usual) & (counts > 0), probabilities, -1.0)
+    other = confident.argmax(axis=1)
+    best = confident[np.arange(len(labels)), other]
+    return np.where((best > 0) & (other != labels), other, -1)
+
+
+def suspect_findings(
+    dataset: Dataset, probabilities: Probabilities, suggested: Int[np.ndarray, " image"]
+) -> Iterator[Finding]:
+    """One Finding for each suspect label that nobody has decided about, the most suspect first."""
+    labels, decided = dataset.labels, dataset.table["decision"].is_not_null().to_numpy()
+    given = label_scores(labels, probabilities)
+    agreement = float((probabilities.argmax(axis=1) == labels).mean())
+    rows = np.flatnonzero((suggested >= 0) & ~decided)
+    for row in rows[np.argsort(given[rows], kind="stable")].tolist():
+        name, probability = dataset.classes[suggested[row]], float(probabilities[row, suggested[row]])
+        yield Finding(
+            kind="label_suspect",
+            severity="warning",
+            rows=(dataset.images[row],),
+            evidence=(
+                f"{dataset.images[row]} is labelled '{dataset.classes[labels[row]]}' ({given[row]:.0%}), a classifier "
+                f"that has not seen it says '{name}' ({probability:.0%}); of all labels it would give "
+                f"{agreement:.0%}."
+            ),
+            remedy="Look at it; `discern relabel` notes what you decide.",
+            detail={
+                "given": dataset.classes[labels[row]],
+                "suggested": name,
+                "probability": round(probability, 4),
+                "agreement": round(agreement, 4),
+            },
+        )
+
+
+def outlier_scores(
+    features: Features, *, seed: int = 0
+) -> tuple[Float[np.ndarray, " image"], Bool[np.ndarray, " image"]]:
+    """How alone each image is: a score in [0, 1], under one half for outliers, and whether it is one.
+
+    The distance to its ten nearest neighbours (among ten thousand images at most) against that of the others.
+    """
+    standard = _standardised(features)
+    _, vectors = np.linalg.eigh(np.cov(standard.T))
+    space = standard @ vectors[:, -64:].astype(np.float32)  # the directions in which images differ most
+    space /= np.maximum(np.linalg.norm(space, axis=1, keepdims=True), 1e-9)
+    count = len(space)
+    chosen = np.random.default_rng(seed).choice(count, min(count, _REFERENCES), replace=False)
+    reference, near = space[chosen], min(_NEIGHBOURS, len(chosen) - 1)
+    place = np.full(count, -1)
+    place[chosen] = np.arange(len(chosen))
+    distance = np.empty(count)
+    for start in range(0, count, 1024):
+        rows = np.arange(start, min(start + 1024, count))
+        cosine = space[rows] @ reference.T
+        own = place[rows] >= 0
+        cosine[np.flatnonzero(own), place[rows[own]]] = -2  # not its own neighbour
+        distance[rows] = 1 - np.partition(cosine, -near, axis=1)[:, -near:].mean(axis=1)
+    middle = np.median(distance)
+    deviation = 1.4826 * np.median(np.abs(distance - middle))  # of a normal distribution, by its median
+    far = (distance - middle) / max(deviation, 1e-9)
+    return np.clip(1 - far / (2 * OUTLYING), 0, 1), far > OUTLYING
+
+
+def outlier_findings(
+    dataset: Dataset, scores: Float[np.ndarray, " image"], outlying: Bool[np.ndarray, " image"]
+) -> Iterator[Finding]:
+    """One Finding for all outliers, the loneliest first."""
+    rows = np.flatnonzero(outlying & dataset.table["decision"].is_null().to_numpy())
+    if not len(rows):
+        return
+    rows = rows[np.argsort(scores[rows], kind="stable")]
+    images = "1 image is" if len(rows) == 1 else f"{len(rows)} images are"
+    yield Finding(
+        kind="outlier",
+        severity="note",
+        rows=tuple(dataset.images[row] for row in rows),
+        evidence=f"{images} like no other: the distance to the nearest ten is over {OUTLYING:.0f} deviations.",
+        remedy="Look at them; drop those that belong to no class (`discern relabel PHOTOS IMAGE --drop`).",
+        detail={"values": [round(float(scores[row]), 4) for row in rows]},
+    )
+
+
+def _standardised(features: Features) -> Features:
+    values = features.astype(np.float32)
+    values -= values.mean(axis=0)
+    values /= values.std(axis=0) + 1e-6
+    return values
