@@ -18,8 +18,8 @@ test-all: .venv/installed
 	GOMP_SPINCOUNT=1000 $(BIN)/python -m pytest -n auto
 
 check: .venv/installed
-	$(BIN)/ruff check src tests
-	$(BIN)/ruff format --check src tests
+	$(BIN)/ruff check src tests bench
+	$(BIN)/ruff format --check src tests bench
 	$(BIN)/mypy
 
 # The stamp is newer than what it depends on exactly when the environment is complete.

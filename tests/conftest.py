@@ -1,14 +1,19 @@
 """Fixtures that several rooms share: small folders of images, a cache of their own, the real data."""
 
+import gzip
+import io
 import json
 import os
 import subprocess
+import tarfile
 import tempfile
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
@@ -145,9 +150,9 @@ def discern(capfd):
     return call
 
 
-def write_colours(root, counts):
+def write_colours(root, counts, seed=8):
     """Folders of 20 x 24 images whose colour tells the class; some grey, with alpha, or turned by EXIF."""
-    random = np.random.default_rng(8)  # with which every kind is among the judged images of `trained`
+    random = np.random.default_rng(seed)  # with 8, every kind is among the judged images of `trained`
     for k, (folder, count) in enumerate(counts.items()):
         (root / folder).mkdir(parents=True, exist_ok=True)
         for number in range(count):
@@ -167,8 +172,11 @@ def write_colours(root, counts):
 
 @pytest.fixture
 def colours(tmp_path):
-    """A factory: `colours({"red": 8, "green": 8})` writes images that a tiny network can tell apart."""
-    return lambda counts, into="colours": write_colours(tmp_path / into, counts)
+    """A factory: `colours({"red": 8, "green": 8})` writes images that a tiny network can tell apart.
+
+    They begin like those that `trained` was trained with unless another seed is given.
+    """
+    return lambda counts, into="colours", seed=8: write_colours(tmp_path / into, counts, seed)
 
 
 @dataclass(frozen=True)
@@ -204,3 +212,51 @@ def trained(tmp_path_factory):
             main(["train", str(photos), *TINY, "--runs", str(folder / "runs"), "--name", "first"])
     assert not left.value.code
     return Trained(photos, folder / "runs" / "first", before)
+
+
+def _pack_tar(place, images, together):
+    for start in range(0, len(images), together):
+        with tarfile.open(place / f"{start:05}.tar", "w") as shard:
+            for number, file in enumerate(images[start : start + together], start):
+                for name, data in (
+                    (f"{number:05}{file.suffix}", file.read_bytes()),
+                    (f"{number:05}.cls", file.parent.name.encode()),
+                ):
+                    info = tarfile.TarInfo(name)
+                    info.size = len(data)
+                    shard.addfile(info, io.BytesIO(data))
+
+
+def _pack_parquet(place, images, together):
+    kind = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+    column = pa.array([{"bytes": file.read_bytes(), "path": file.name} for file in images], kind)
+    table = pa.table({"image": column, "label": [file.parent.name for file in images]})
+    pq.write_table(table, place / "photos.parquet", row_group_size=together)
+
+
+def _pack_idx(place, images, together):
+    pictures = np.stack([np.asarray(Image.open(file).convert("RGB")) for file in images])
+    classes = sorted({file.parent.name for file in images})
+    labels = np.array([classes.index(file.parent.name) for file in images], np.uint8)
+    for name, values in (("train-images-idx4-ubyte", pictures), ("train-labels-idx1-ubyte", labels)):
+        head = bytes([0, 0, 8, values.ndim]) + np.array(values.shape, ">u4").tobytes()
+        (place / f"{name}.gz").write_bytes(gzip.compress(head + values.tobytes()))
+
+
+@pytest.fixture
+def pack(tmp_path):
+    """A factory: `pack(photos, "tar")` writes the images of class folders into tar shards of `together` images.
+
+    Or into "parquet" with row groups of as many, or as "idx"; "folder" leaves them as they are. It gives the place.
+    """
+    packers = {"tar": _pack_tar, "parquet": _pack_parquet, "idx": _pack_idx}
+
+    def write(photos, kind, *, together=10):
+        if kind == "folder":
+            return photos
+        place = tmp_path / f"{photos.name}-{kind}"
+        place.mkdir()
+        packers[kind](place, sorted(file for file in photos.rglob("*") if file.is_file()), together)
+        return place
+
+    return write

@@ -9,8 +9,10 @@ import pytest
 import discern
 
 PUBLIC = [
+    "Audit",
     "DataError",
     "Dataset",
+    "Decision",
     "DiscernError",
     "Evaluation",
     "Finding",
@@ -20,12 +22,16 @@ PUBLIC = [
     "UsageError",
     "audit",
     "compare",
+    "curate",
     "evaluate",
     "explain",
     "open",
     "open_run",
     "predict",
+    "relabel",
     "resume",
+    "self_check",
+    "split",
     "train",
 ]
 

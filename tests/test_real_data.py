@@ -15,15 +15,30 @@ from discern.deploy.predict import load_predictor
 from discern.explanation.cam import grad_cam
 
 
-def test_tool_photos_become_a_judged_model_and_the_leak_is_named(real_data, discern, tmp_path):
+def test_tool_photos_are_refused_and_become_a_judged_model_without_the_copies(real_data, discern, tmp_path):
     tools = real_data / "tools"
     words = ["--model", "mini-cnn", "--size", 48, "--epochs", 3, "--runs", tmp_path, "--name", "tools", "--json"]
+    refused = discern("train", tools / "dataset", "--test", tools / "dataset_testing", *words)
+    assert refused.code == 3
+    assert "11 photos are in more than one split" in refused.err
+    assert "dataset/Axe/0033.jpg (train) = dataset_testing/Axe/17.jpg (test)" in refused.err
+    assert all(way in refused.err for way in ("--leakage drop", "--leakage group", "--leakage allow --because"))
+    assert not list(tmp_path.iterdir())
+
+    words += ["--leakage", "drop"]
     record = discern("train", tools / "dataset", "--test", tools / "dataset_testing", *words).json
     assert record["splits"]["test"]["n"] == 105
     run = tmp_path / "tools"
-    leaks = [f for f in json.loads((run / "findings.json").read_text()) if f["kind"] == "leakage"]
-    assert len(leaks) == 11
-    assert "leak" in (run / "report.html").read_text().lower()
+    gate = json.loads((run / "run.json").read_text())["gate"]
+    assert (gate["leakage"], gate["clusters"], len(gate["dropped"])) == ("drop", 11, 11)
+    assert "11 copies were left out" in (run / "report.html").read_text()
+    findings = json.loads((run / "findings.json").read_text())
+    (conflict,) = [f for f in findings if f["kind"] == "label_conflict"]
+    assert conflict["rows"] == ["dataset/Axe/0014.jpg", "dataset/Hammer/0074.jpg"]
+    (tiny,) = [f for f in findings if f["kind"] == "tiny"]
+    assert len(tiny["rows"]) == sum(
+        min(Image.open(file).size) < 20 for file in tools.glob("dataset*/*/*") if file.suffix == ".jpg"
+    )
 
     predicted = discern("predict", run, tools / "dataset_testing" / "Axe", "--json").json["predictions"]
     stored = pl.read_parquet(run / "predictions.parquet").filter(pl.col("split") == "test", pl.col("label") == "Axe")
@@ -37,7 +52,7 @@ def test_tool_photos_become_a_judged_model_and_the_leak_is_named(real_data, disc
 
 def test_parquet_images_become_a_judged_model(real_data, discern, tmp_path):
     words = ["--model", "simple-cnn", "--epochs", 1, "--set", "batch_size=256", "--runs", tmp_path, "--json"]
-    record = discern("train", real_data / "cifar10", *words).json
+    record = discern("train", real_data / "cifar10", *words, "--leakage", "drop").json
     test = record["splits"]["test"]
     assert test["n"] == 10_000
     assert test["top1"] > 0.3

@@ -48,6 +48,15 @@ def write_table(path: Path, table: pl.DataFrame, *, metadata: dict[str, str] | N
         temporary.write_bytes(buffer.getbuffer())
 
 
+def write_rows(path: Path, table: pl.DataFrame) -> None:
+    """Write `table` for people and for machines: CSV, or Parquet where the name ends in .parquet."""
+    if path.suffix == ".parquet":
+        write_table(path, table)
+        return
+    with writing(path) as temporary:
+        temporary.write_bytes(table.write_csv().encode())
+
+
 def write_json(path: Path, value: Any) -> None:
     """Write `value` as indented JSON, whole or not at all."""
     with writing(path) as temporary:

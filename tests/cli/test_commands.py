@@ -158,7 +158,7 @@ def test_given_splits_are_taken_as_they_are(discern, colours, tmp_path, tiny, la
 
 
 def test_a_separate_folder_of_test_images(discern, colours, tmp_path, tiny):
-    photos, more = colours({"red": 8, "green": 8}), colours({"blue/red": 5, "blue/green": 5}, into="more")
+    photos, more = colours({"red": 8, "green": 8}), colours({"blue/red": 5, "blue/green": 5}, into="more", seed=5)
     where = ("--test", more / "blue", "--runs", tmp_path / "runs", "--json")
     record = discern("train", photos, *tiny, *where).json
     assert record["splits"]["test"]["n"] == 10

@@ -1,10 +1,12 @@
+import json
+
 import pytest
 import torch
 from torch import nn
 
 from discern.errors import UsageError
 from discern.models import zoo
-from discern.models.convnet import ConvNet, ConvNetConfig, convnet_from_record, count_on_meta, keras_count
+from discern.models.convnet import ConvNet, ConvNetConfig
 
 CONFIGS = {
     "flatten": ConvNetConfig(stages=((4, 6), (8,)), input_size=16, dense=(10, 7), dropout=0.5),
@@ -90,7 +92,7 @@ def test_the_reference_networks_have_their_authors_layers_in_their_order(name):
     assert spelled([*model.features, *model.head]) == stages + head
 
 
-@pytest.mark.parametrize("name", PLANS)
+@pytest.mark.parametrize("name", [*PLANS, "flexible-cnn"])
 def test_the_features_are_the_last_convolutions_map_not_yet_pooled(name):
     size = zoo.MODELS[name].config.input_size
     model = zoo.build(name, classes=2).eval()
@@ -120,6 +122,13 @@ def test_global_pooling_takes_any_size_and_flatten_one_only():
         ConvNet(CONFIGS["flatten"], classes=3, size=16).eval()(images)
 
 
+def test_too_small_is_refused_even_where_padding_would_make_something_of_nothing():
+    config = ConvNetConfig(stages=((4,), (8,)), input_size=16, kernel=3, padding=2, pool="avg")
+    ConvNet(config, classes=2, size=2)
+    with pytest.raises(UsageError, match="too small"):
+        ConvNet(ConvNetConfig(stages=((4,), (8,)), input_size=16, kernel=5, padding=2), classes=2, size=1)
+
+
 @pytest.mark.parametrize(("config", "least"), [("flatten", 4), ("avg", 4), ("max", 2), ("norm last", 10)])
 def test_too_small_a_size_is_refused_with_a_sentence(config, least):
     ConvNet(CONFIGS[config], classes=3, size=least)
@@ -127,21 +136,66 @@ def test_too_small_a_size_is_refused_with_a_sentence(config, least):
         ConvNet(CONFIGS[config], classes=3, size=least - 1)
 
 
+FLEXIBLE = {
+    # filters, kernel -> counted by system B's own program, 10 classes at 224 pixels
+    ((64,) * 5, 5): 1_240_202,
+    ((32, 64, 128, 256, 512), 3): 14_421_258,
+    ((128,) * 5, 3): 3_812_106,
+    ((128,) * 5, 5): 3_293_962,
+    ((128,) * 5, 7): 3_827_466,
+    ((32,) * 5, 3): 846_666,
+    ((32,) * 5, 5): 520_522,
+    ((32,) * 5, 7): 358_986,
+}
+
+
+@pytest.mark.parametrize(("filters", "kernel"), FLEXIBLE)
+def test_flexible_cnn_has_exactly_its_authors_parameters(filters, kernel):
+    described = zoo.describe("flexible-cnn", classes=10, changes={"filters": list(filters), "kernel": kernel})
+    assert described["parameters"] == FLEXIBLE[filters, kernel]
+
+
+def test_flexible_cnn_as_it_is():
+    model = zoo.build("flexible-cnn", classes=10)
+    stages = [f"conv {i}-64 k5 p1 bn_64 relu maxpool_2" for i in (3, 64, 64, 64, 64)]
+    expected = " ".join(stages).replace("conv ", "conv_").replace(" k5 p1", "_k5_p1").split()
+    expected += ["flatten", "linear_1600-512", "linear_512-10"]
+    assert [word.replace(" ", "_") for word in spelled([*model.features, *model.head])] == expected
+
+
+@pytest.mark.parametrize("activation", ["relu", "gelu", "silu", "mish"])
+@pytest.mark.parametrize("batch_norm", [True, False])
+def test_every_choice_of_flexible_cnn_is_one_layer_in_its_place(activation, batch_norm):
+    changes = {"filters": [8, 6], "kernel": 7, "dropout": 0.2, "dense": 9}
+    changes |= {"batch_norm": batch_norm, "activation": activation}
+    model = zoo.build("flexible-cnn", classes=3, size=32, changes=changes)
+    names = [type(layer).__name__.lower() for layer in [*model.features, *model.head]]
+    block = ["conv2d", *["batchnorm2d"] * batch_norm, activation, "maxpool2d"]
+    assert names == [*block, *block, "flatten", "linear", "dropout", "linear"]
+    shapes = [(layer.kernel_size, layer.padding) for layer in model.features if isinstance(layer, nn.Conv2d)]
+    assert shapes == [((7, 7), (1, 1))] * 2
+    assert model.head[-3].weight.shape == (9, 6 * 5 * 5)  # 32 - 4 = 28, 14, 10, 5
+    assert model(torch.randn(2, 3, 32, 32)).shape == (2, 3)
+
+
+@pytest.mark.parametrize(("kernel", "least"), [(3, 32), (5, 94), (7, 156)])
+def test_flexible_cnn_refuses_images_too_small_for_its_pools(kernel, least):
+    zoo.describe("flexible-cnn", classes=10, size=least, changes={"kernel": kernel})
+    with pytest.raises(UsageError, match=f"Images of {least - 1} pixels are too small .* larger size"):
+        zoo.describe("flexible-cnn", classes=10, size=least - 1, changes={"kernel": kernel})
+
+
 @pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)
 def test_a_record_survives_json_and_builds_the_same_network(config):
-    import json
-
     model = ConvNet(config, classes=4, size=20)
-    again = convnet_from_record(json.loads(json.dumps(model.record())))
+    again = zoo.from_record(json.loads(json.dumps(model.record())))
     assert again.config == config
     assert repr(again) == repr(model)
     assert (again.classes, again.size) == (4, 20)
 
 
-@pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)
-def test_counting_without_weights_counts_what_is_built(config):
-    model = ConvNet(config, classes=4, size=20)
-    trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
-    state = sum(v.numel() for name, v in model.state_dict().items() if not name.endswith("num_batches_tracked"))
-    assert count_on_meta(config, classes=4, size=20) == (trainable, state)
-    assert keras_count(model) == state
+def test_a_record_of_before_there_were_families_is_a_convnets():
+    model = ConvNet(CONFIGS["avg"], classes=4, size=20)
+    record = model.record()
+    del record["family"], record["config"]["dense_activation"]
+    assert repr(zoo.from_record(record)) == repr(model)

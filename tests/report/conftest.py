@@ -7,14 +7,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from discern.data.audit import audit
 from discern.data.scan import scan
 from discern.data.sources import open_dataset
 from discern.evaluation.metrics import evaluate
 from discern.explanation.panels import panel
 from discern.files import write_json
+from discern.progress import Silent
 from discern.runs.predictions import Predictions
 from discern.runs.run import create_run
+from discern.steps.prepare import prepare
 from discern.training.recipe import Recipe
 
 
@@ -63,7 +64,10 @@ def said(data, *, right, seed=0, splits=("val", "test")):
 
 @pytest.fixture
 def finished_run(tmp_path):
-    """`finished_run(data, "name", right=0.9)`: a Run as training leaves it; False leaves a part out."""
+    """`finished_run(data, "name", right=0.9)`: a Run as training leaves it; False leaves a part out.
+
+    Its data pass the gate as in training: copies in several splits need a `leakage`.
+    """
 
     def make(
         data,
@@ -76,7 +80,12 @@ def finished_run(tmp_path):
         metrics=True,
         explained=True,
         splits=("val", "test"),
+        leakage=None,
+        because=None,
     ):
+        recipe = Recipe(model="mini-cnn", epochs=5, precision="float32", leakage=leakage, because=because)
+        prepared = prepare(data, recipe, size=16, progress=Silent())
+        data = prepared.dataset
         run = create_run(
             tmp_path / "runs",
             name,
@@ -90,6 +99,7 @@ def finished_run(tmp_path):
                 "checkpoint": "best_val_loss",
                 "preprocessing": {"size": 16, "fit": "pad", "mean": [0.5] * 3, "std": [0.2] * 3},
                 "dataset": {"root": str(data.root), "fingerprint": data.fingerprint, **data.split_counts()},
+                "gate": prepared.passage.to_json(),
                 "device": "cpu",
                 "epochs": 3,
                 "milliseconds_per_image": cost,
@@ -98,9 +108,9 @@ def finished_run(tmp_path):
                 "status": "finished",
             },
         )
-        Recipe(model="mini-cnn", epochs=5, precision="float32").write(run.recipe_file)
+        recipe.write(run.recipe_file)
         data.write(run.path / "dataset.parquet")
-        write_json(run.path / "findings.json", [finding.to_json() for finding in audit(data)])
+        write_json(run.path / "findings.json", [finding.to_json() for finding in prepared.findings])
         predictions = said(data, right=right, seed=seed, splits=splits)
         predictions.write(run.path / "predictions.parquet")
         write_json(run.path / "evaluation.json", evaluate(predictions).to_json())

@@ -172,12 +172,13 @@ def test_the_precision_interval_counts_the_images_called_so(dataset, finished_ru
 def test_leakage_is_told_on_top_with_the_files_and_the_score_without_them(dataset, rescan, finished_run, tmp_path):
     data = dataset(["cat", "dog"], train=4, test=6)
     _, clean = written(tmp_path, finished_run(data, "clean"))
+    shutil.copy(tmp_path / "report.html", tmp_path / "clean.html")
     assert not clean.all("aside")
     assert "Leakage" not in clean.text
     for number in (0, 2):
         shutil.copy(data.root / f"train/c00/{number}.jpg", data.root / f"test/c00/{number}.jpg")
     leaky = rescan(data.root, ["cat", "dog"])
-    run = finished_run(leaky, "leaky", right=0.6)
+    run = finished_run(leaky, "leaky", right=0.6, leakage="allow", because="it's a <b>rehearsal</b>")
     source, elements = written(tmp_path, run)
     assert len(elements.all("aside", role="alert")) == 1
     assert "Leakage: 2 test images are in the training data" in elements.text
@@ -188,12 +189,104 @@ def test_leakage_is_told_on_top_with_the_files_and_the_score_without_them(datase
     share = (test.predicted[kept] == test.labels[kept]).mean()
     assert f"Without them leaky scores {share:.1%}" in elements.text
     assert "n = 10)." in elements.text
+    assert "It was allowed because: it's a <b>rehearsal</b> Train again with --leakage drop" in elements.text
+    assert "@page { margin-top" in source
+    assert "@page { margin-top" not in (tmp_path / "clean.html").read_text(encoding="utf-8")
+    data_section = Elements(source[source.index('<section id="data">') : source.index('<section id="repeat">')])
+    assert data_section.all("p", **{"class": "severity error"})
+    assert (
+        "2 photos were in several splits and stayed there (--leakage allow), because: it's a <b>rehearsal</b>"
+        in data_section.text
+    )
+    assert "stayed there" not in source[: source.index('<section id="comparison">')]  # the alarm says it
+
+
+def test_copies_left_out_of_training_are_said_and_are_no_alarm(dataset, rescan, finished_run, tmp_path):
+    data = dataset(["cat", "dog"], train=4, test=6)
+    for number in (0, 2):
+        shutil.copy(data.root / f"train/c00/{number}.jpg", data.root / f"test/c00/{number}.jpg")
+    leaky = rescan(data.root, ["cat", "dog"])
+    run = finished_run(leaky, "dropped", leakage="drop")
+    assert len(run.dataset) == len(leaky) - 2
+    assert [(f.kind, f.severity) for f in run.findings if f.kind == "leakage"] == [("leakage", "note")]
+    source, elements = written(tmp_path, run)
+    assert not elements.all("aside")
+    assert "@page { margin-top" not in source
+    sentence = (
+        "2 photos were in several splits: 2 copies were left out of training and validation (--leakage drop), every "
+        "test image kept."
+    )
+    assert elements.text.count(sentence) == 2
+    assert source.index(sentence) < source.index('<section id="comparison">')  # once on top
+    assert source.rindex(sentence) > source.index('<section id="data">')  # and once with the data
+    assert "leakage note 1 2 2 photos are in several splits: 2 copies were left out" in elements.text
+
+
+def test_copies_moved_to_one_split_are_said_and_are_no_alarm(dataset, rescan, finished_run, tmp_path):
+    data = dataset(["cat", "dog"], train=4, test=6)
+    shutil.copy(data.root / "train/c00/0.jpg", data.root / "test/c00/0.jpg")
+    run = finished_run(rescan(data.root, ["cat", "dog"]), leakage="group")
+    assert run.dataset.split_counts() == {"train": 7, "val": 4, "test": 13}
+    _, elements = written(tmp_path, run)
+    assert not elements.all("aside")
+    assert elements.text.count("1 photo was in several splits: 1 copy was moved to the split of the held-out one") == 2
+
+
+def test_the_copies_of_several_runs_are_told_apart(dataset, rescan, finished_run, tmp_path):
+    data = dataset(["cat", "dog"], train=4, test=6)
+    clean = finished_run(data, "clean")
+    shutil.copy(data.root / "train/c00/0.jpg", data.root / "test/c00/0.jpg")
+    leaky = rescan(data.root, ["cat", "dog"])
+    dropped = finished_run(leaky, "dropped", leakage="drop")
+    _, elements = written(tmp_path, clean, dropped)
+    assert "dropped: 1 photo was in several splits" in elements.text
+    assert "clean: " not in elements.text
+    allowed = [finished_run(leaky, name, leakage="allow", because=f"reason {name}") for name in ("a", "b")]
+    _, elements = written(tmp_path, dropped, *allowed)
+    assert len(elements.all("aside", role="alert")) == 1
+    assert "Leakage in a and b: 1 test image is in the training data" in elements.text
+    assert "the test scores below flatter a and b. Without them a scores" in elements.text
+    assert "It was allowed because: reason a (a); reason b (b)" in elements.text
+
+
+def test_what_is_wrong_with_the_data_of_all_runs_is_told_once(dataset, rescan, finished_run, tmp_path):
+    data = dataset(["cat", "dog"], train=4, test=6)
+    shutil.copy(data.root / "train/c00/0.jpg", data.root / "train/c01/other.jpg")
+    shutil.copy(data.root / "train/c00/2.jpg", data.root / "test/c00/0.jpg")
+    leaky = rescan(data.root, ["cat", "dog"])
+    runs = [
+        finished_run(leaky, way, leakage=way, because="x" if way == "allow" else None)
+        for way in ("drop", "group", "allow")
+    ]
+    _, elements = written(tmp_path, *runs)
+    assert [aside["data-kind"] for aside in elements.all("aside")] == ["leakage", "label_conflict"]
+    assert "Leakage in allow: 1 test image" in elements.text
+
+
+def test_edited_copies_were_looked_for_where_no_photo_is_in_two_splits(dataset, finished_run, tmp_path):
+    _, elements = written(tmp_path, finished_run(dataset(["cat", "dog"])))
+    assert "No photo is in two splits; edited copies were looked for" in elements.text
+
+
+def test_a_run_from_before_the_gate_says_nothing_of_it(dataset, rescan, finished_run, tmp_path):
+    data = dataset(["cat", "dog"], train=4, test=6)
+    shutil.copy(data.root / "train/c00/0.jpg", data.root / "test/c00/0.jpg")
+    run = finished_run(rescan(data.root, ["cat", "dog"]), leakage="allow", because="nobody asked")
+    info = run.info
+    del info["gate"]
+    write_json(run.path / "run.json", info)
+    _, elements = written(tmp_path, run)
+    assert len(elements.all("aside", role="alert")) == 1
+    assert "It was allowed" not in elements.text
+    assert "in several splits" not in elements.text
+    assert "No photo is in two splits" not in elements.text
 
 
 def test_leakage_into_validation_only_is_called_that(dataset, rescan, finished_run, tmp_path):
     data = dataset(["cat", "dog"])
     shutil.copy(data.root / "train/c00/0.jpg", data.root / "val/c00/0.jpg")
-    _, elements = written(tmp_path, finished_run(rescan(data.root, ["cat", "dog"])))
+    run = finished_run(rescan(data.root, ["cat", "dog"]), leakage="allow", because="x")
+    _, elements = written(tmp_path, run)
     assert "Leakage: 1 validation image is in the training data" in elements.text
     assert "Without them" not in elements.text
 
@@ -379,7 +472,7 @@ def test_a_place_that_cannot_be_written_is_named(dataset, finished_run, tmp_path
 SECTIONS = {
     page.Page: "verdict alarms ranking portraits portraits_left_out materials provenance version",
     verdict.Verdict: "title occasion name choice top1 top1_range n split mood judgement sentences",
-    verdict.Alarm: "kind title effect remedy files left_out",
+    verdict.Alarm: "kind title effect reason remedy files left_out",
     ranking.Ranking: "split entries plot reason problem duels duels_left_out notes",
     ranking.Entry: (
         "name anchor baseline pick n top1 top1_range macro_f1 macro_f1_range loss milliseconds parameters training "
@@ -397,7 +490,7 @@ SECTIONS = {
     gallery.Gallery: "right wrong no_heat_maps mistakes mistakes_note cells",
     gallery.CellPhotos: "target title photos",
     gallery.Photo: "source image truth prediction confidence right",
-    material.Material: "title runs splits counts sides sides_sentence findings",
+    material.Material: "title runs splits counts gate leaky sides sides_sentence findings",
     material.FindingLine: "kind severity count images evidence remedy",
     provenance.Provenance: "name started command recipe_file software hardware recipe",
 }

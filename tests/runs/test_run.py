@@ -6,6 +6,7 @@ import shutil
 import pytest
 from safetensors import safe_open
 
+from discern.data.gate import Passage
 from discern.errors import NotARun, StorageError, UsageError
 from discern.runs.run import Run, create_run, list_runs, open_run, refuse_place, working_on
 from discern.steps.train import resume
@@ -108,6 +109,19 @@ def test_a_summary_has_the_splits_only_when_there_are_scores(trained, tmp_path):
     assert set(run.summary()["splits"]) == {"val", "test"}
     (run.path / "evaluation.json").unlink()
     assert run.summary()["splits"] == {}
+
+
+def test_how_the_data_came_through_the_gate(trained, tmp_path):
+    run = open_run(trained.run)
+    assert run.passage == Passage(leakage=None, clusters=0)
+    assert Passage.from_json(run.summary()["gate"]) == run.passage
+    mended = create_run(
+        tmp_path, "x", "net", {**INFO, "gate": {**run.info["gate"], "leakage": "drop", "dropped": ["a"]}}
+    )
+    assert mended.passage == Passage(leakage="drop", clusters=0, dropped=("a",))
+    old = create_run(tmp_path, "old", "net", INFO)
+    assert old.passage is None
+    assert old.summary()["gate"] is None
 
 
 def test_the_chosen_checkpoint_and_a_named_one(trained):

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from discern.cli.options import answer, json_option, test_option, val_option
+
+if TYPE_CHECKING:
+    from discern.data.dataset import Dataset
 
 
 @click.command("audit")
@@ -16,6 +20,13 @@ from discern.cli.options import answer, json_option, test_option, val_option
 @click.option("--backbone", metavar="NAME", help="Pretrained timm network that tells wrong labels and outliers.")
 @click.option(
     "--weights", default="auto", show_default=True, metavar="PATH", help="Of the backbone: auto, a folder, a file."
+)
+@click.option(
+    "--suspects",
+    type=click.Choice(["own", "cleanlab"]),
+    default="own",
+    show_default=True,
+    help="Who says which labels are suspect: a stricter rule of our own, or the cleanlab package.",
 )
 @click.option(
     "--out",
@@ -33,6 +44,7 @@ def command(
     val: str | None,
     backbone: str | None,
     weights: str,
+    suspects: str,
     out: Path,
     self_check: bool,
     seed: int,
@@ -56,11 +68,11 @@ def command(
 
     listing = open_dataset(photos, val=val, test=test, progress=Terminal())
     if self_check:
-        _self_check(listing, backbone, weights, seed, as_json)
+        _self_check(listing, {"backbone": backbone, "weights": weights, "suspects": suspects, "seed": seed}, as_json)
         return
     from discern.steps.audit import audit
 
-    found = audit(listing, backbone=backbone, weights=weights, out=out, progress=Terminal())
+    found = audit(listing, backbone=backbone, weights=weights, suspects=suspects, out=out, progress=Terminal())
     if as_json:
         answer(found.to_json())
         return
@@ -83,16 +95,16 @@ def _short(evidence: str) -> str:
     return evidence if len(evidence) <= 200 else f"{evidence[:200].rstrip()}..."
 
 
-def _self_check(listing: object, backbone: str | None, weights: str, seed: int, as_json: bool) -> None:
+def _self_check(listing: Dataset, means: dict[str, Any], as_json: bool) -> None:
     from discern.cli.terminal import Terminal, table
     from discern.steps.self_check import self_check
 
-    checked = self_check(listing, backbone=backbone, weights=weights, seed=seed, progress=Terminal())  # type: ignore[arg-type]
+    checked = self_check(listing, **means, progress=Terminal())
     if as_json:
         answer(checked.to_json())
         return
     table(
-        f"What the audit finds of faults that were put in (seed {seed})",
+        f"What the audit finds of faults that were put in (seed {checked.seed})",
         ("fault", " put in", " recall", " precision", " AUPRC"),
         [
             (row.fault, str(row.count), _share(row.recall), _share(row.precision), _share(row.auprc))

@@ -22,6 +22,7 @@ COMMANDS = {
     "audit": "Find what is wrong with a folder of images.",
     "relabel": "Keep, drop or relabel images, undoably; no file is changed.",
     "curate": "Write a cleaned, split, balanced copy of a folder of images.",
+    "split": "Write down who is in training, validation and test.",
     "train": "Train and judge a model on your photos.",
     "evaluate": "Score a run, on its own test split or on other photos.",
     "compare": "Compare runs with intervals and paired tests.",

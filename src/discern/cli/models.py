@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from typing import Any
+
 import click
 
 from discern.cli.options import answer, json_option
@@ -13,13 +16,14 @@ from discern.cli.options import answer, json_option
 @click.option("--size", type=click.IntRange(4), help="Input size, pixels.  [default: the network's own]")
 @json_option
 def command(name: str | None, classes: int, size: int | None, as_json: bool) -> None:
-    """List the networks, or describe the one called NAME.
+    """List the networks, or describe the one called NAME and what a recipe may change of it.
 
     `keras_count` also counts batch norm's running means and variances, as Keras does.
 
     \b
     discern models
-    discern models cnn-basic --classes 3 --json
+    discern models flexible-cnn --classes 3
+    discern models cnn-basic --json
     """
     from discern.cli.terminal import table
     from discern.models import zoo
@@ -28,8 +32,15 @@ def command(name: str | None, classes: int, size: int | None, as_json: bool) -> 
     if as_json:
         answer(described[0] if name else {"models": described})
         return
-    rows = [
-        (d["name"], f"{d['parameters']:,}", f"{d['keras_count']:,}", str(d["input_size"]), d["about"])
-        for d in described
-    ]
-    table(f"For {classes} classes", ("model", " parameters", " Keras count", " pixels", "about"), rows)
+    columns = ("model", "family", "weights", " parameters", " Keras count", " pixels", "about")
+    table(f"For {classes} classes", columns, [_row(each) for each in described])
+    if name:
+        options = described[0]["config"].items()
+        table("Options", ("option", "value"), [(option, json.dumps(value)) for option, value in options])
+        click.echo(f"Change them with `discern train ... --model {name} --set network.OPTION=VALUE`, or in a recipe.")
+
+
+def _row(described: dict[str, Any]) -> tuple[str, ...]:
+    counts = (f"{described[key]:,}" for key in ("parameters", "keras_count"))
+    words = (described[key] for key in ("name", "family", "weights"))
+    return (*words, *counts, str(described["input_size"]), described["about"])

@@ -24,6 +24,19 @@ test_option = click.option("--test", type=click.Path(path_type=str), help="Separ
 val_option = click.option("--val", type=click.Path(path_type=str), help="Separate place of validation images.")
 
 
+leakage_option = click.option(
+    "--leakage",
+    metavar="WAY",
+    help="Copies of a photo in several splits: group, drop or allow them.  [default: refuse]",
+)
+because_option = click.option("--because", metavar="REASON", help="Why they are allowed; printed in the report.")
+group_option = click.option(
+    "--group-by",
+    metavar="REGEX|COLUMN",
+    help="Images in whose names it finds the same, or with the same in that column, stay in one split.",
+)
+
+
 def answer(value: Any) -> None:
     """Print the one JSON object of a command."""
     click.echo(json.dumps(value, ensure_ascii=False))

@@ -8,7 +8,17 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from discern.cli.options import answer, json_option, runs_option, settings, test_option, val_option
+from discern.cli.options import (
+    answer,
+    because_option,
+    group_option,
+    json_option,
+    leakage_option,
+    runs_option,
+    settings,
+    test_option,
+    val_option,
+)
 
 if TYPE_CHECKING:
     from discern.training.recipe import Recipe
@@ -21,6 +31,10 @@ if TYPE_CHECKING:
 @click.option("--epochs", type=int, help="Passes over the training images at most.")
 @click.option("--size", type=int, help="Side of the square images are fitted to, pixels.")
 @click.option("--seed", type=int, help="Of split, weights, order and augmentation.")
+@click.option("--balance", help="Help for small classes: none, weights, sampler or oversample.  [default: weights]")
+@leakage_option
+@because_option
+@group_option
 @test_option
 @val_option
 @click.option("--set", "changes", multiple=True, metavar="KEY=VALUE", help="Any other key of the recipe.")
@@ -49,6 +63,8 @@ def command(
     \b
     discern train photos/
     discern train photos/ --test more-photos/ --model cnn-basic --epochs 30
+    discern train photos/ --test more-photos/ --leakage drop    when photos are in both
+    discern train scans/ --group-by "patient(\\d+)"              one patient, one split
     discern train cifar10/ --recipe cifar-simple-cnn --set batch_size=128 --set augment.flip=0.5
     discern train --resume runs/cnn-basic-1
     """
@@ -65,7 +81,7 @@ def command(
         from discern.data.sources import open_dataset
 
         recipe = _recipe(given.pop("recipe", None), given, settings(changes))
-        data = open_dataset(photos, val=val, test=test, progress=Terminal())
+        data = open_dataset(photos, val=val, test=test, group_by=recipe.group_by, progress=Terminal())
         run = step.train(data, recipe=recipe, runs=runs, name=name, progress=Terminal())
     if as_json:
         answer(run.summary())
@@ -85,7 +101,8 @@ def _recipe(recipe: str | None, common: dict[str, Any], changes: dict[str, Any])
 
     twice = sorted(set(common) & set(changes))
     if twice:
-        raise click.UsageError(f"'{twice[0]}' is given twice, as --{twice[0]} and with --set; give it once.")
+        word = twice[0].replace("_", "-")
+        raise click.UsageError(f"'{twice[0]}' is given twice, as --{word} and with --set; give it once.")
     return (load_recipe(recipe) if recipe else Recipe()).with_changes({**common, **changes}, place="the command line")
 
 
@@ -99,7 +116,7 @@ def _refuse_beside_resume(
 ) -> None:
     """A run goes on as it began: nothing that would change it may stand beside --resume."""
     beside = {"PHOTOS": photos, "--test": test, "--val": val, "--name": name, "--set": changes or None}
-    beside |= {f"--{key}": value for key, value in given.items()}
+    beside |= {f"--{key.replace('_', '-')}": value for key, value in given.items()}
     words = [word for word, value in beside.items() if value is not None]
     if words:
         raise click.UsageError(f"--resume goes on with a run as it began: leave out {', '.join(words)}.")

@@ -1,9 +1,10 @@
-"""Batches: an epoch's images in its order, gathered from Pixels and augmented, ready to be normalised."""
+"""Batches: an epoch's images in its order, gathered from Pixels or a Stream, augmented, ready to be normalised."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Literal
 
@@ -15,7 +16,9 @@ from torch import Tensor
 from discern.data import keyed
 from discern.data.augment import Augmentation, warp_cpu, warp_device
 from discern.data.dataset import Dataset
-from discern.data.pixels import Pixels
+from discern.data.pixels import Images, Pixels
+from discern.data.streaming import Stream
+from discern.errors import UsageError
 
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)  # 2^64 over the golden ratio: multiples of it differ in all bits
 
@@ -37,7 +40,7 @@ class Batch:
 
 def training_batches(
     dataset: Dataset,
-    pixels: Pixels,
+    pixels: Pixels | Stream,
     *,
     batch_size: int,
     augmentation: Augmentation,
@@ -48,16 +51,17 @@ def training_batches(
 ) -> Iterator[Batch]:
     """The training images of one epoch, shuffled; the last batch may be smaller.
 
-    The next batch is gathered and warped in a thread while the network works on this one.
+    The next batch is gathered and warped in a thread while the network works on this one. Raises UsageError for a
+    Stream with a balance that it cannot give.
     """
-    order, turns = epoch_order(dataset, balance, seed=seed, epoch=epoch)
-    index, keys, labels = dataset.index, dataset.keys, dataset.labels
+    keys, labels = dataset.keys, dataset.labels
+    drawn = _drawn_batches(dataset, pixels, batch_size, balance, seed=seed, epoch=epoch)
 
-    def make(start: int) -> Batch:
-        rows = order[start : start + batch_size]
-        images = pixels.take(index[rows])
-        # An image that comes again in one epoch comes varied otherwise.
-        its_keys = keys[rows] ^ (turns[start : start + batch_size] * _GOLDEN)
+    def make() -> Batch | None:
+        if (found := next(drawn, None)) is None:
+            return None
+        rows, turns, images = found
+        its_keys = keys[rows] ^ (turns * _GOLDEN)  # an image that comes again in one epoch comes varied otherwise
         affine = augmentation.affine(seed=seed, epoch=epoch, keys=its_keys, size=pixels.size)
         if augmentation and device.type == "cpu":
             images = warp_cpu(images, affine)
@@ -66,13 +70,36 @@ def training_batches(
             tensor = warp_device(tensor, affine)
         return Batch(images=tensor, labels=torch.from_numpy(labels[rows]).to(device), rows=rows)
 
-    with ThreadPoolExecutor(1) as ahead:
-        coming = ahead.submit(make, 0)
-        for start in range(batch_size, len(order) + batch_size, batch_size):
-            batch = coming.result()
-            if start < len(order):
-                coming = ahead.submit(make, start)
+    with closing(drawn), ThreadPoolExecutor(1) as ahead:
+        coming = ahead.submit(make)
+        while (batch := coming.result()) is not None:
+            coming = ahead.submit(make)
             yield batch
+
+
+def _drawn_batches(
+    dataset: Dataset, pixels: Pixels | Stream, batch_size: int, balance: Balance, *, seed: int, epoch: int
+) -> Generator[tuple[Int[np.ndarray, " b"], UInt64[np.ndarray, " b"], Images], None, None]:
+    """Rows in the order of the epoch, for each how many times it has come before, and its image as it is kept."""
+    index = dataset.index
+    if isinstance(pixels, Stream):
+        refuse_to_stream(balance)
+        for rows, images in pixels.shuffled(index, batch_size, seed=seed, epoch=epoch):
+            yield rows, np.zeros(len(rows), np.uint64), images
+        return
+    order, turns = epoch_order(dataset, balance, seed=seed, epoch=epoch)
+    for start in range(0, len(order), batch_size):
+        rows = order[start : start + batch_size]
+        yield rows, turns[start : start + batch_size], pixels.take(index[rows])
+
+
+def refuse_to_stream(balance: Balance) -> None:
+    """Raise UsageError for a balance that must take images in any order and more than once."""
+    if balance in ("sampler", "oversample"):
+        raise UsageError(
+            f"balance '{balance}' takes images in any order, which is not possible with pixels 'stream': take balance "
+            "'weights', or pixels 'disk'."
+        )
 
 
 def epoch_length(dataset: Dataset, balance: Balance) -> int:
@@ -117,7 +144,7 @@ def _repeated(dataset: Dataset, seed: int, epoch: int) -> Int[np.ndarray, " imag
     return np.concatenate(rows)
 
 
-def plain_batches(pixels: Pixels, index: Int[np.ndarray, " image"], *, batch_size: int) -> Iterator[Tensor]:
+def plain_batches(pixels: Pixels | Stream, index: Int[np.ndarray, " image"], *, batch_size: int) -> Iterator[Tensor]:
     """The images at `index` in that order, uint8, unchanged; the last batch may be smaller."""
-    for start in range(0, len(index), batch_size):
-        yield torch.from_numpy(pixels.take(index[start : start + batch_size]))
+    for images in pixels.in_order(index, batch_size):
+        yield torch.from_numpy(images)

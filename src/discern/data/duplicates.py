@@ -27,7 +27,7 @@ from scipy.sparse.csgraph import connected_components
 
 from discern.data.dataset import Dataset
 from discern.data.hamming import matches_within
-from discern.data.pixels import Pixels
+from discern.data.pixels import Beside, Pixels
 from discern.data.signature import VARIANTS, VIEW, spectra, variants, varied
 from discern.files import cache_folder, write_table
 from discern.progress import Progress, Silent
@@ -94,7 +94,7 @@ def clusters(count: int, pairs: Int[np.ndarray, "pair 2"]) -> list[list[int]]:
 
 
 def copies(
-    dataset: Dataset, pixels: Pixels, *, cache: Path | None = None, progress: Progress | None = None
+    dataset: Dataset, pixels: Pixels | Beside, *, cache: Path | None = None, progress: Progress | None = None
 ) -> tuple[list[list[int]], NearPairs]:
     """Clusters of rows that show one picture, exact and near copies alike, and the near pairs among them.
 
@@ -132,7 +132,7 @@ def copies(
 
 def near_pairs(
     dataset: Dataset,
-    pixels: Pixels,
+    pixels: Pixels | Beside,
     *,
     progress: Progress | None = None,
 ) -> NearPairs:
@@ -236,7 +236,7 @@ def _of_hashes(
 
 
 def _confirmed(
-    dataset: Dataset, pixels: Pixels, pairs: Int[np.ndarray, "pair 3"]
+    dataset: Dataset, pixels: Pixels | Beside, pairs: Int[np.ndarray, "pair 3"]
 ) -> Iterator[tuple[int, int, int, float]]:
     """Those of the pairs whose windows and pixels agree."""
     if not len(pairs):
@@ -269,7 +269,9 @@ def _inverse(variant: int) -> int:
     return {5: 6, 6: 5}.get(variant, variant)
 
 
-def _views(dataset: Dataset, pixels: Pixels, rows: Int[np.ndarray, " row"]) -> UInt8[np.ndarray, "row side side 3"]:
+def _views(
+    dataset: Dataset, pixels: Pixels | Beside, rows: Int[np.ndarray, " row"]
+) -> UInt8[np.ndarray, "row side side 3"]:
     """Squashed views of whole pictures, made from Pixels; the borders that fitting added are cut off."""
     index = dataset.index[rows]
     width, height = (dataset.table[name].to_numpy()[rows] for name in ("width", "height"))

@@ -40,6 +40,11 @@ class Passage:
         """Plain values, as kept in run.json."""
         return asdict(self)
 
+    @classmethod
+    def from_json(cls, record: dict[str, Any]) -> Passage:
+        """Read back what `to_json` gave."""
+        return cls(**{**record, "dropped": tuple(record["dropped"]), "moved": tuple(record["moved"])})
+
     def __str__(self) -> str:
         crossing = "1 photo is" if self.clusters == 1 else f"{self.clusters:,} photos are"
         if self.leakage == "drop":

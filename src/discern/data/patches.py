@@ -20,7 +20,7 @@ from discern.progress import Progress, Silent
 _SIDE, _PATCH, _STRIDE, _WORDS = 32, 6, 2, 256
 
 _TAUGHT_BY, _PATCHES_EACH = 4000, 20
-"""Images, and patches of each, that the dictionary is learned from."""
+"""Images, and patches of each, that the dictionary is learned from; of few images more of each."""
 
 _AT_ONCE = 64
 
@@ -34,8 +34,10 @@ def patch_features(
     whole = np.arange(len(dataset))
     random = np.random.default_rng(seed)
     taught = np.sort(random.choice(whole, min(len(whole), _TAUGHT_BY), replace=False))
-    some = np.concatenate([_patches(_small(dataset, pixels, taught[at : at + 1]), 1) for at in range(len(taught))])
-    some = some[random.choice(len(some), min(len(some), _PATCHES_EACH * len(taught)), replace=False)]
+    each = max(_PATCHES_EACH, -(-4 * _WORDS // len(taught)))
+    some = np.concatenate(
+        [_some_patches(_small(dataset, pixels, taught[[at]]), each, random) for at in range(len(taught))]
+    )
     mean, whiten = _whitening(some)
     words = MiniBatchKMeans(_WORDS, n_init=1, random_state=seed, batch_size=4096, max_iter=20)
     words.fit((some - mean) @ whiten)
@@ -67,6 +69,11 @@ def _patches(images: UInt8[np.ndarray, "n side side 3"], stride: int) -> Patches
     flat -= flat.mean(axis=1, keepdims=True)
     flat /= np.sqrt(flat.var(axis=1, keepdims=True) + 10)  # 10: noise of flat patches is not blown up
     return flat
+
+
+def _some_patches(image: UInt8[np.ndarray, "1 side side 3"], count: int, random: np.random.Generator) -> Patches:
+    patches = _patches(image, 1)
+    return patches[random.choice(len(patches), min(count, len(patches)), replace=False)]
 
 
 def _whitening(patches: Patches) -> tuple[Float[np.ndarray, " value"], Float[np.ndarray, "value value"]]:

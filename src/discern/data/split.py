@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
@@ -59,9 +60,9 @@ def folds(dataset: Dataset, count: int, *, seed: int, clusters: Clusters = ()) -
                 f"each other, fewer than {count} folds; add images or ask for fewer folds."
             )
         filled = [0] * count
-        for (unit,), cluster in rows.group_by("unit", maintain_order=True):
-            chosen = fold.setdefault(str(unit), filled.index(min(filled)))
-            filled[chosen] += cluster.height
+        for unit, size in _sizes(rows):
+            chosen = fold.setdefault(unit, filled.index(min(filled)))
+            filled[chosen] += size
     return np.array([fold[unit] for unit in table["unit"]], np.int64)
 
 
@@ -83,7 +84,8 @@ def grouped_by(dataset: Dataset, pattern: str) -> Dataset:
             f"'{pattern}' matches no image name in {dataset.root}, such as {dataset.images[0]}; "
             "check the expression, or leave --group-by out."
         )
-    groups = [match and (match.group(1) if expression.groups else match.group()) for match in found]
+    part = 1 if expression.groups else 0
+    groups = [(match.group(part) or None) if match else None for match in found]
     return dataset.with_columns(pl.Series("group", groups, dtype=pl.String))
 
 
@@ -137,11 +139,31 @@ def _assign(rows: pl.DataFrame, missing: dict[str, float], decided: dict[str, st
     it, to training when none has.
     """
     quotas = {name: max(1, round(share * rows.height)) for name, share in missing.items()}
-    for (unit,), cluster in rows.group_by("unit", maintain_order=True):
-        fits = next((name for name in missing if quotas[name] >= cluster.height), "train")
-        split = decided.setdefault(str(unit), fits)
-        if split in quotas:
-            quotas[split] -= cluster.height
+    free, sizes = [], _sizes(rows)
+    for unit, size in sizes:
+        if unit not in decided:
+            free.append(unit)
+            decided[unit] = next((name for name in missing if quotas[name] >= size), "train")
+        if decided[unit] in quotas:
+            quotas[decided[unit]] -= size
+    for name in ("train", *missing) if missing else ():
+        _fill_empty(name, dict(sizes), free, decided)
+
+
+def _fill_empty(name: str, sizes: dict[str, int], free: Sequence[str], decided: dict[str, str]) -> None:
+    """A split that has no unit of the class, as all are larger than its share, takes the smallest that can be spared.
+
+    `free` are the units whose split no other class has decided.
+    """
+    held = Counter(decided[unit] for unit in sizes)
+    spare = [unit for unit in free if held[decided[unit]] > 1]
+    if not held[name] and spare:
+        decided[min(spare, key=sizes.__getitem__)] = name
+
+
+def _sizes(rows: pl.DataFrame) -> list[tuple[str, int]]:
+    """(Unit, its images), in the order of the rows."""
+    return list(rows.group_by("unit", maintain_order=True).len().iter_rows())
 
 
 def _refuse_small_class(name: str, distinct: int, count: int, splits: list[str]) -> None:

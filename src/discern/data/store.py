@@ -19,6 +19,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -127,14 +128,18 @@ class Addition:
 
     def add(self, rows: dict[str, Any]) -> None:
         """Note images whose pixels are written; columns of ROWS as lists or (masked) arrays."""
-        columns = [_column(rows[field.name], field.type) for field in _ARROW]
+        schema = _arrow_schema()
+        columns = [_column(rows[field.name], field.type) for field in schema]
         if self._writer is None:
-            self._writer = pa.ipc.new_stream(self._sink, _ARROW)
-        self._writer.write_batch(pa.RecordBatch.from_arrays(columns, schema=_ARROW))
+            self._writer = pa.ipc.new_stream(self._sink, schema)
+        self._writer.write_batch(pa.RecordBatch.from_arrays(columns, schema=schema))
         self._sink.flush()
 
 
-_ARROW = pl.DataFrame(schema=ROWS).to_arrow().schema
+@cache
+def _arrow_schema() -> pa.Schema:
+    """ROWS for Arrow; not at import, as Polars' threads do not survive a fork."""
+    return pl.DataFrame(schema=ROWS).to_arrow().schema
 
 
 def _column(values: Any, kind: pa.DataType) -> pa.Array:

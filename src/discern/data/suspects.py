@@ -1,14 +1,16 @@
 """Suspects: wrong labels and outliers, from features of the images.
 
 Wrong labels: a linear classifier is cross-validated on the features, so that no image is judged by a model that has
-seen its label, and copies of it are in the same fold. A label is suspect when another class is more probable and at
-least as probable as it is on average for images of that class (confident learning; Northcutt, Jiang & Chuang, 2021).
+seen its label, and copies of it are in the same fold. A label is suspect when another class is at least as probable
+as it is on average for images of that class (confident learning; Northcutt, Jiang & Chuang, 2021) and at least four
+times as probable as the given one. `cleanlab_labels` asks the cleanlab package instead.
 """
 
 from __future__ import annotations
 
+import importlib.util
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -18,11 +20,17 @@ from sklearn.linear_model import LogisticRegression
 from discern.data.dataset import Dataset
 from discern.data.findings import Finding
 from discern.data.split import Clusters, folds
-from discern.errors import DataError
+from discern.errors import DataError, MissingExtra
 from discern.progress import Progress, Silent
 
 Features = Float[np.ndarray, "image feature"]
 Probabilities = Float[np.ndarray, "image class"]
+Labels = Int[np.ndarray, " image"]
+
+SURE = 4.0
+"""How many times as probable as the given class the other one must be. With 10 % of the labels changed at random, this
+raises the precision of the suspects from 0.96 to 0.98 on the built-in parts and from 0.30 to 0.75 on the tools photos
+(features of a pretrained network; recall 0.72 and 0.38), and from 0.17 to about 0.4 with patches as features."""
 
 _FOLDS = 5
 
@@ -40,15 +48,17 @@ def out_of_sample(
 ) -> Probabilities | None:
     """For every image the class probabilities given by classifiers that have seen neither it nor its copies.
 
-    None when a class has too few images for five folds.
+    None, and a sentence to `progress`, when a class has too few images for five folds.
     """
+    progress = progress or Silent()
     try:
         fold = folds(dataset, _FOLDS, seed=seed, clusters=clusters)
-    except DataError:
+    except DataError as error:
+        progress.say(f"Wrong labels are not looked for. {error}")
         return None
     labels, standard = dataset.labels, _standardised(features)
     probabilities = np.zeros((len(labels), len(dataset.classes)))
-    with (progress or Silent()).track("Checking labels", _FOLDS, unit="folds") as advance:
+    with progress.track("Checking labels", _FOLDS, unit="folds") as advance:
         for k in range(_FOLDS):
             model = LogisticRegression(C=_STRENGTH, class_weight="balanced", max_iter=200, tol=1e-3)
             with warnings.catch_warnings(action="ignore", category=ConvergenceWarning):  # near enough to rank
@@ -59,13 +69,13 @@ def out_of_sample(
     return probabilities
 
 
-def label_scores(labels: Int[np.ndarray, " image"], probabilities: Probabilities) -> Float[np.ndarray, " image"]:
+def label_scores(labels: Labels, probabilities: Probabilities) -> Float[np.ndarray, " image"]:
     """Probability of the given label: 1 for a label that fits, 0 for a suspect one."""
     given: Float[np.ndarray, " image"] = probabilities[np.arange(len(labels)), labels]
     return given
 
 
-def suspect_labels(labels: Int[np.ndarray, " image"], probabilities: Probabilities) -> Int[np.ndarray, " image"]:
+def suspect_labels(labels: Labels, probabilities: Probabilities) -> Labels:
     """For every image the class that its label is suspected to be meant for; -1 where the label is not suspect."""
     given = label_scores(labels, probabilities)
     counts = np.bincount(labels, minlength=probabilities.shape[1])
@@ -73,12 +83,30 @@ def suspect_labels(labels: Int[np.ndarray, " image"], probabilities: Probabiliti
     confident = np.where((probabilities >= usual) & (counts > 0), probabilities, -1.0)
     other = confident.argmax(axis=1)
     best = confident[np.arange(len(labels)), other]
-    return np.where((best > 0) & (other != labels), other, -1)
+    return np.where((best > 0) & (other != labels) & (best >= SURE * given), other, -1)
 
 
-def suspect_findings(
-    dataset: Dataset, probabilities: Probabilities, suggested: Int[np.ndarray, " image"]
-) -> Iterator[Finding]:
+def cleanlab_labels(labels: Labels, probabilities: Probabilities) -> Labels:
+    """The same as cleanlab's `find_label_issues` says it: its "prune by noise rate", without the factor of SURE.
+
+    Raises MissingExtra when cleanlab is not installed.
+    """
+    if importlib.util.find_spec("cleanlab") is None:
+        raise MissingExtra("cleanlab", "audit")
+    from cleanlab.filter import find_label_issues
+
+    present, numbered = np.unique(labels, return_inverse=True)  # cleanlab knows no class without an image
+    issues = find_label_issues(numbered, probabilities[:, present], n_jobs=1)
+    others = probabilities.copy()
+    others[np.arange(len(labels)), labels] = -1
+    return np.where(issues, others.argmax(axis=1), -1)
+
+
+SUSPECTS: dict[str, Callable[[Labels, Probabilities], Labels]] = {"own": suspect_labels, "cleanlab": cleanlab_labels}
+"""Who says which labels are suspect."""
+
+
+def suspect_findings(dataset: Dataset, probabilities: Probabilities, suggested: Labels) -> Iterator[Finding]:
     """One Finding for each suspect label that nobody has decided about, the most suspect first."""
     labels, decided = dataset.labels, dataset.table["decision"].is_not_null().to_numpy()
     given = label_scores(labels, probabilities)

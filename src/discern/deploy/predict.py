@@ -20,6 +20,7 @@ from torch import nn
 from discern.data.decode import Fit, decode
 from discern.data.pixels import Pixels
 from discern.data.sources.folder import images_below
+from discern.data.streaming import Stream
 from discern.errors import UnreadableImage, UsageError
 from discern.models import zoo
 from discern.models.preprocessing import Preprocessing
@@ -60,13 +61,13 @@ class Predictor:
         return softmax(self.logits(images))
 
     def over(
-        self, pixels: Pixels, index: Int[np.ndarray, " image"], progress: Progress | None = None
+        self, pixels: Pixels | Stream, index: Int[np.ndarray, " image"], progress: Progress | None = None
     ) -> Float[np.ndarray, "image class"]:
         """Probabilities of the images at `index` of Pixels, a portion at a time."""
         step, parts = 512, [np.empty((0, len(self.classes)), np.float32)]
         with (progress or Silent()).track("Predicting", len(index)) as advance:
-            for start in range(0, len(index), step):
-                parts.append(self.probabilities(pixels.take(index[start : start + step])))
+            for images in pixels.in_order(index, step):
+                parts.append(self.probabilities(images))
                 advance(len(parts[-1]), "")
         return np.concatenate(parts)
 

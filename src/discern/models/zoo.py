@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +12,32 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from discern.errors import NotARun, UnknownName
-from discern.models.convnet import ConvNet, ConvNetConfig, convnet_from_record, count_on_meta
+from discern.models.backbones import load_backbone
+from discern.models.configuration import changed, configuration, options
+from discern.models.convnet import ConvNet, ConvNetConfig, FlexibleConfig
+from discern.models.fastnet import FastNet, FastNetConfig
+from discern.models.network import Network, keras_count, parameter_count, trainable_count
+from discern.models.published import PublishedConfig, PublishedNet
+from discern.models.resnet import ResNet, ResNetConfig
+from discern.models.vgg import VGG, VGGConfig
+
+NetworkConfig = ConvNetConfig | FlexibleConfig | VGGConfig | ResNetConfig | FastNetConfig | PublishedConfig
+
+FAMILIES: dict[str, type[ConvNetConfig | VGGConfig | ResNetConfig | FastNetConfig | PublishedConfig]] = {
+    ConvNet.family: ConvNetConfig,
+    VGG.family: VGGConfig,
+    ResNet.family: ResNetConfig,
+    FastNet.family: FastNetConfig,
+    PublishedNet.family: PublishedConfig,
+}
+"""What the records of each family spell out."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ModelEntry:
     """A named network."""
 
-    config: ConvNetConfig
+    config: NetworkConfig
     """Its shape."""
     about: str
     """Where it comes from and what it is good for, one sentence."""
@@ -51,6 +70,41 @@ MODELS: dict[str, ModelEntry] = {
             stages=((32, 32), (64, 64), (128, 128)), input_size=224, pool="avg", dense=(128,), dropout=0.4
         ),
     ),
+    "flexible-cnn": ModelEntry(
+        about="For photos: five convolutions, each with its pool; most options (reference system B).",
+        config=FlexibleConfig(filters=(64,) * 5, input_size=224),
+    ),
+    "resnet18-scratch": ModelEntry(
+        about="For photos: ResNet-18 (reference system C).",
+        config=ResNetConfig(),
+    ),
+    "vgg19-c": ModelEntry(
+        about="For photos: VGG19 with batch norm in its head (reference system C); a GPU's work.",
+        config=VGGConfig(),
+    ),
+    "vgg19-adapted": ModelEntry(
+        about="vgg19-c with a narrowing head, GELU (reference system C).",
+        config=VGGConfig(dense=(4096, 1024, 512), activation="gelu"),
+    ),
+    "custom-vgg": ModelEntry(
+        about="For photos: VGG19 up to conv4_4, five convolutions more, global max pool (reference system C).",
+        config=VGGConfig(
+            split="conv4_4",
+            convolutions=((128, 1), (128, 3), (512, 1), (1024, 1), (1024, 3)),
+            pool="max",
+            dense=(1024, 512, 256),
+            activation="gelu",
+            dropout=0.0,
+        ),
+    ),
+    "efficientnetv2-b0-d": ModelEntry(
+        about="For photos: EfficientNetV2-B0 under a dense layer of 128 (reference system D).",
+        config=PublishedConfig(architecture="tf_efficientnetv2_b0", dense=(128,), dropout=0.3),
+    ),
+    "mobilenetv3-small-d": ModelEntry(
+        about="For photos, quick on a CPU: MobileNetV3-Small under a dense layer of 128 (reference system D).",
+        config=PublishedConfig(architecture="tf_mobilenetv3_small_100", dense=(128,), dropout=0.3),
+    ),
     "cifar-cnn": ModelEntry(
         about="For 32-pixel images: five convolutions, dropout throughout (reference system E).",
         config=ConvNetConfig(
@@ -66,6 +120,10 @@ MODELS: dict[str, ModelEntry] = {
         about="For 32-pixel images: two unpadded convolutions (reference system E).",
         config=ConvNetConfig(stages=((32,), (64,)), input_size=32, padding=0, batch_norm=False, dense=(128,)),
     ),
+    "fast-cnn": ModelEntry(
+        about="For 32-pixel images, learns in few steps: whitened inputs, three groups (Discern's own).",
+        config=FastNetConfig(),
+    ),
     "mini-cnn": ModelEntry(
         about="A quick first try for photos: five convolutions, global max pool (Discern's own).",
         config=ConvNetConfig(stages=((16,), (32,), (64,), (128,), (256,)), input_size=224, pool="max", dropout=0.2),
@@ -80,40 +138,80 @@ def find(name: str) -> ModelEntry:
     return MODELS[name]
 
 
-def default_size(name: str, *, gpu: bool) -> int:
+def configured(name: str, changes: Mapping[str, Any] | None = None, *, place: str = "the changes") -> NetworkConfig:
+    """The named network's configuration with some options replaced; `place` says in errors where they came from.
+
+    Raises UnknownName for a name or an option that does not exist, UsageError for a value that is not possible.
+    """
+    return changed(find(name).config, changes or {}, place=place)
+
+
+def checked(name: str, changes: Mapping[str, Any], *, place: str) -> dict[str, Any]:
+    """Changes to the named network as plain values in their right types; raises what `configured` raises."""
+    values = options(configured(name, changes, place=place))
+    return {key: values[key] for key in changes}
+
+
+def default_size(name: str, *, gpu: bool, changes: Mapping[str, Any] | None = None) -> int:
     """The input size to train the named network at unless another is asked for, pixels.
 
     Its own, but half of it without a GPU where the network allows: a quarter of the work, so that a first result on a
     few thousand photos takes minutes and not hours.
     """
-    config = find(name).config
-    adjustable = config.pool != "flatten" and config.input_size > 64
+    config = configured(name, changes)
+    adjustable = config.any_size and config.input_size > 64
     return config.input_size // 2 if adjustable and not gpu else config.input_size
 
 
-def build(name: str, *, classes: int, size: int | None = None) -> ConvNet:
-    """The named network with fresh weights from torch's generator, for `size` pixels (default: its own)."""
-    config = find(name).config
-    return ConvNet(config, classes=classes, size=size or config.input_size)
+def build(name: str, *, classes: int, size: int | None = None, changes: Mapping[str, Any] | None = None) -> Network:
+    """The named network, with `changes` to its options, for `size` pixels (default: its own).
+
+    Its weights are fresh from torch's generator, and published where its option `weights` asks for them.
+    """
+    config = configured(name, changes)
+    network = config.build(classes=classes, size=size or config.input_size)
+    if isinstance(network, VGG | PublishedNet) and network.config.weights != "none":
+        backbone = load_backbone(network.config.architecture, network.config.weights)
+        network.load_published(backbone.network.state_dict())
+    return network
 
 
-def describe(name: str, *, classes: int, size: int | None = None) -> dict[str, Any]:
+def describe(
+    name: str, *, classes: int, size: int | None = None, changes: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
     """Name, counts and input size as plain values, without building the weights."""
-    entry = find(name)
-    size = size or entry.config.input_size
-    parameters, keras = count_on_meta(entry.config, classes=classes, size=size)
+    config = configured(name, changes)
+    size = size or config.input_size
+    with torch.device("meta"):
+        network = config.build(classes=classes, size=size)
     return {
         "name": name,
-        "parameters": parameters,
-        "keras_count": keras,
+        "family": network.family,
+        "weights": _weights(config),
+        "parameters": parameter_count(network),
+        "trainable": trainable_count(network),
+        "keras_count": keras_count(network),
         "input_size": size,
         "classes": classes,
-        "about": entry.about,
-        "config": asdict(entry.config),
+        "about": find(name).about,
+        "config": options(config),
     }
 
 
-def restore(record: dict[str, Any], weights: Path) -> ConvNet:
+def _weights(config: NetworkConfig) -> str:
+    """How the network begins, in words."""
+    if not isinstance(config, VGGConfig | PublishedConfig):
+        return "scratch"
+    return "scratch or published" if config.weights == "none" else "published"
+
+
+def from_record(record: dict[str, Any]) -> Network:
+    """The untrained network that `Network.record` described; of what it names published weights it has none."""
+    config = configuration(FAMILIES[record.get("family", ConvNet.family)], record["config"])
+    return config.build(classes=record["classes"], size=record["size"])
+
+
+def restore(record: dict[str, Any], weights: Path) -> Network:
     """The network of a Run's model record with the weights of one of its checkpoints, in inference mode.
 
     Raises NotARun when the file is missing, damaged or of another network.
@@ -121,7 +219,7 @@ def restore(record: dict[str, Any], weights: Path) -> ConvNet:
     if not weights.exists():
         raise NotARun(f"No checkpoint {weights}: the run has not finished an epoch; train it first.")
     with torch.device("meta"):  # no weights are drawn only to be replaced: the caller's generator is left as it was
-        model = convnet_from_record(record)
+        model = from_record(record)
     model.to_empty(device="cpu")
     try:
         state = load_file(weights)

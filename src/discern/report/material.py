@@ -1,4 +1,4 @@
-"""Material: the data that runs were made from - classes, splits, sizes, and what the audit found."""
+"""Material: the data that runs were made from - classes, splits, copies, sizes, and what the audit found."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from markupsafe import Markup
 
 from discern.data.dataset import SPLITS, Dataset
 from discern.data.findings import grouped
+from discern.data.gate import Passage
 from discern.report import wording
 from discern.report.plots import count_plot, side_plot
 from discern.report.subject import SPLIT_NAMES, Subject
@@ -49,6 +50,10 @@ class Material:
     """Split, its name in words, and its number of images."""
     counts: Markup
     """Images per class and split."""
+    gate: str
+    """What became of copies in several splits; empty for runs that were not asked."""
+    leaky: bool
+    """Whether they stayed there."""
     sides: Markup | None
     """The sizes of the images; none when the data was not scanned."""
     sides_sentence: str
@@ -79,10 +84,26 @@ def _material(group: Sequence[Subject], anchor: str, runs: str) -> Material:
             (split, SPLIT_NAMES[split].capitalize(), f"{number:,}") for split, number in dataset.split_counts().items()
         ),
         counts=_counts(dataset, anchor),
+        gate=passed(first.passage) if first.passage else "",
+        leaky=first.passage is not None and first.passage.leakage == "allow",
         sides=sides,
         sides_sentence=sentence,
         findings=_findings(first),
     )
+
+
+def passed(passage: Passage) -> str:
+    """What became of copies in several splits, in a sentence."""
+    several = wording.count(passage.clusters, "photo was", "photos were") + " in several splits"
+    if passage.leakage == "drop":
+        left_out = wording.count(len(passage.dropped), "copy was", "copies were")
+        return f"{several}: {left_out} left out of training and validation (--leakage drop), every test image kept."
+    if passage.leakage == "group":
+        moved = wording.count(len(passage.moved), "copy was", "copies were")
+        return f"{several}: {moved} moved to the split of the held-out one (--leakage group), none left out."
+    if passage.leakage == "allow":
+        return f"{several} and stayed there (--leakage allow), because: {passage.because}"
+    return "No photo is in two splits; edited copies were looked for as well as identical files."
 
 
 def _counts(dataset: Dataset, anchor: str) -> Markup:

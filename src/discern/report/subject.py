@@ -8,6 +8,7 @@ from typing import Any
 
 from discern.data.dataset import Dataset
 from discern.data.findings import Finding
+from discern.data.gate import Passage
 from discern.evaluation.run_comparison import distinct_names
 from discern.runs.evaluation import Evaluation
 from discern.runs.predictions import Predictions
@@ -34,6 +35,8 @@ class Subject:
     """The rows it saw."""
     findings: tuple[Finding, ...]
     """What the audit found in them."""
+    passage: Passage | None
+    """How they came through the gate; none for a run made before there was one."""
 
     @property
     def split(self) -> str:
@@ -53,6 +56,7 @@ def subjects(runs: Sequence[Run]) -> tuple[Subject, ...]:
             predictions=run.predictions,
             dataset=run.dataset,
             findings=tuple(run.findings),
+            passage=run.passage,
         )
         for number, (run, name) in enumerate(zip(runs, distinct_names(runs), strict=True), start=1)
     )

@@ -12,6 +12,7 @@ from discern.data.findings import Finding
 from discern.evaluation.comparison import ALPHA, Comparison, Pair
 from discern.evaluation.intervals import wilson
 from discern.report import wording
+from discern.report.material import passed
 from discern.report.ranking import common_split
 from discern.report.subject import SPLIT_NAMES, Subject
 
@@ -23,6 +24,9 @@ _NAMES = 20
 
 _MAJORITY = "majority class"
 """The name training gives the baseline that always answers the most common class."""
+
+_TRAIN_AGAIN = "Train again with --leakage drop before these scores are used: it leaves the copies out of training."
+"""What to do about leakage that was allowed; the finding's own remedy is for data not yet trained on."""
 
 Mood = Literal["good", "doubtful", "bad"]
 
@@ -37,6 +41,8 @@ class Alarm:
     """What is wrong, with the number."""
     effect: str
     """What it does to the scores, measured where it can be."""
+    reason: str
+    """Why it was allowed, as --because said; empty when nobody allowed it."""
     remedy: str
     """What to do."""
     files: tuple[tuple[str, ...], ...]
@@ -70,7 +76,7 @@ class Verdict:
     judgement: str
     """The same in a few words."""
     sentences: tuple[str, ...]
-    """What to know beside it: the baselines, and the score without leaked images."""
+    """What to know beside it: the baselines, and which copies were kept apart."""
 
 
 def verdict(subjects: Sequence[Subject], comparison: Comparison | str) -> Verdict:
@@ -101,7 +107,11 @@ def verdict(subjects: Sequence[Subject], comparison: Comparison | str) -> Verdic
             split=SPLIT_NAMES[split],
             mood="doubtful",
             judgement="No pick",
-            sentences=("These runs cannot be compared, so there is no pick among them.", str(comparison)),
+            sentences=(
+                "These runs cannot be compared, so there is no pick among them.",
+                str(comparison),
+                *_kept_apart(subjects),
+            ),
         )
     chosen = first
     mood: Mood = "doubtful"
@@ -122,7 +132,19 @@ def verdict(subjects: Sequence[Subject], comparison: Comparison | str) -> Verdic
         split=SPLIT_NAMES[split],
         mood=mood,
         judgement=judgement,
-        sentences=tuple(sentences),
+        sentences=(*sentences, *_kept_apart(subjects)),
+    )
+
+
+def _kept_apart(subjects: Sequence[Subject]) -> tuple[str, ...]:
+    """What was done so that copies are in one split, once for all runs it was done for."""
+    runs: dict[str, list[str]] = {}
+    for subject in subjects:
+        if subject.passage is not None and subject.passage.leakage in ("drop", "group"):
+            runs.setdefault(passed(subject.passage), []).append(subject.name)
+    return tuple(
+        sentence if len(names) == len(subjects) else f"{wording.listing(tuple(names), 4)}: {sentence}"
+        for sentence, names in runs.items()
     )
 
 
@@ -173,22 +195,40 @@ def alarms(subjects: Sequence[Subject], comparison: Comparison | str) -> tuple[A
         if fingerprint not in seen:
             seen.add(fingerprint)
             sharing = [s for s in subjects if s.info["dataset"]["fingerprint"] == fingerprint]
+            whose = "" if len(sharing) == len(subjects) else wording.listing(tuple(s.name for s in sharing), 4)
             # One run stands for all in the effect: the one that would be used.
-            found += _alarms(next((s for s in sharing if s.name == pick), sharing[0]))
-    return tuple(sorted(found, key=lambda alarm: alarm.kind != "leakage"))
+            found += _alarms(next((s for s in sharing if s.name == pick), sharing[0]), whose, _reason(sharing))
+    # Data that differ only in what leakage did to them have all else in common.
+    return tuple(sorted(dict.fromkeys(found), key=lambda alarm: alarm.kind != "leakage"))
 
 
-def _alarms(subject: Subject) -> Iterator[Alarm]:
-    """The alarms of one dataset, their effect shown on one run."""
+def _reason(subjects: Sequence[Subject]) -> str:
+    """Why leakage was allowed in runs on the same data; empty when it was not."""
+    runs: dict[str, list[str]] = {}
+    for subject in subjects:
+        if subject.passage is not None and subject.passage.because:
+            runs.setdefault(subject.passage.because, []).append(subject.name)
+    if len(runs) < 2:
+        return "".join(runs)
+    return "; ".join(f"{because} ({wording.listing(tuple(names), 4)})" for because, names in runs.items())
+
+
+def _alarms(subject: Subject, whose: str, reason: str) -> Iterator[Alarm]:
+    """The alarms of one dataset, their effect shown on one run.
+
+    For leakage alone it counts whose data they are, empty for those of every run, and the reason it was allowed.
+    """
     errors = [finding for finding in subject.findings if finding.severity == "error"]
     for kind in dict.fromkeys(finding.kind for finding in errors):
         group = [finding for finding in errors if finding.kind == kind]
-        title, effect = _told(kind, group, subject)
+        title, effect = _told(kind, group, subject, whose)
+        allowed = reason if kind == "leakage" else ""
         yield Alarm(
             kind=kind,
             title=title,
             effect=effect,
-            remedy=str(group[0].remedy),
+            reason=allowed,
+            remedy=_TRAIN_AGAIN if allowed else str(group[0].remedy),
             files=tuple(_some(finding.rows) for finding in group[:_SHOWN]),
             left_out=max(0, len(group) - _SHOWN),
         )
@@ -199,10 +239,10 @@ def _some(names: Sequence[str]) -> tuple[str, ...]:
     return (*names[:_NAMES], f"{more:,} more") if more > 0 else tuple(names)
 
 
-def _told(kind: str, group: list[Finding], subject: Subject) -> tuple[str, str]:
+def _told(kind: str, group: list[Finding], subject: Subject, whose: str) -> tuple[str, str]:
     """What is wrong and what it does."""
     if kind == "leakage":
-        return _leakage(group, subject)
+        return _leakage(group, subject, whose)
     if kind == "label_conflict":
         photos = wording.count(len(group), "photo stands", "photos stand")
         return (
@@ -212,7 +252,7 @@ def _told(kind: str, group: list[Finding], subject: Subject) -> tuple[str, str]:
     return f"{kind.replace('_', ' ').capitalize()}: {wording.count(len(group), 'finding')}", str(group[0].evidence)
 
 
-def _leakage(group: list[Finding], subject: Subject) -> tuple[str, str]:
+def _leakage(group: list[Finding], subject: Subject, whose: str) -> tuple[str, str]:
     """How many judged images were seen in training, and the score without them."""
     where = dict(subject.dataset.table.select("image", "split").iter_rows())
     known = {"train": set[str](), "val": set[str]()}  # test images by the split that holds a copy
@@ -233,11 +273,11 @@ def _leakage(group: list[Finding], subject: Subject) -> tuple[str, str]:
         )
         if names
     ]
-    title = f"Leakage: {', '.join(told) or wording.count(len(group), 'cluster of copies', 'clusters of copies')}"
+    title = f"Leakage{f' in {whose}' if whose else ''}: {', '.join(told) or wording.count(len(group), 'cluster of copies', 'clusters of copies')}"
     leaked = known["train"] | known["val"]
     if not leaked:
         return title, "The checkpoint was chosen by a score that rewards learning by heart."
-    flattered = "A model can answer these from memory: the test scores below flatter every model."
+    flattered = f"A model can answer these from memory: the test scores below flatter {whose or 'every model'}."
     return title, f"{flattered} {_without(subject, leaked)}"
 
 

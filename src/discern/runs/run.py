@@ -20,6 +20,7 @@ import polars as pl
 
 from discern.data.dataset import Dataset
 from discern.data.findings import Finding
+from discern.data.gate import Passage
 from discern.errors import NotARun, UsageError, storing
 from discern.files import read_json, write_json
 from discern.progress import Progress, Silent
@@ -46,7 +47,7 @@ class Run:
 
     @property
     def info(self) -> dict[str, Any]:
-        """run.json: status, model, seed, seconds, preprocessing, software, hardware, command."""
+        """run.json: status, model, seed, seconds, gate, preprocessing, software, hardware, command."""
         info: dict[str, Any] = read_json(self.path / "run.json")
         return info
 
@@ -79,6 +80,12 @@ class Run:
     def findings(self) -> list[Finding]:
         """What the audit found in its data."""
         return self._read("findings.json", _findings)
+
+    @property
+    def passage(self) -> Passage | None:
+        """How its data came through the gate; none for a run made before there was one."""
+        record = self.info.get("gate")
+        return Passage.from_json(record) if record else None
 
     @property
     def metrics(self) -> list[dict[str, Any]]:
@@ -126,6 +133,7 @@ class Run:
             "parameters": info["model"]["parameters"],
             "epochs": len(epochs),
             "checkpoint": info["checkpoint"],
+            "gate": info.get("gate"),
             "splits": evaluation,
             "baselines": self.baseline_scores if evaluation else {},
         }

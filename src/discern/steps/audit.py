@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import io
 import json
 import os
@@ -20,16 +21,26 @@ from discern.data.findings import Finding
 from discern.data.reading import portions
 from discern.data.scan import scan
 from discern.data.sources import Data, listed
+from discern.errors import MissingExtra, UnknownName, UsageError
 from discern.files import cache_folder, read_json, writing
 from discern.progress import Logged, Progress
 
-VERSION = 1
+VERSION = 2
 """Raised when the audit finds other things in the same images, so that old answers are not given again."""
 
 SIZE = 112
 """Side of the Pixels, at most: enough for every check, and what most trainings on a CPU read as well."""
 
 PAGE, TABLE, FINDINGS = "audit.html", "scores.parquet", "findings.json"
+
+SUSPECTS = ("own", "cleanlab")
+"""Who says which labels are suspect: a rule of our own, or the cleanlab package."""
+
+HINT = (
+    "No backbone is named: wrong labels and outliers are told by small patches of the images, far less reliably than "
+    "by a pretrained network; name one, such as --backbone mobilenetv2_100 (with --weights PATH when offline)."
+)
+"""Said before an audit by patches."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +52,10 @@ class Audit:
     findings: tuple[Finding, ...]
     """The gravest kinds first."""
     scores: pl.DataFrame
-    """A row per image: image, label, split, `<kind>_score` in [0, 1] (1 is fine) and `is_<kind>`."""
+    """A row per image: image, label, split, `<kind>_score` in [0, 1] (1 is fine) and `is_<kind>`.
+
+    An unreadable image has no scores but that one; a kind that could not be looked for has neither scores nor flags.
+    """
     folder: Path | None
     """Where audit.html, scores.parquet and findings.json are; none when they were not asked for."""
 
@@ -62,24 +76,29 @@ def audit(
     *,
     backbone: str | None = None,
     weights: str = "auto",
+    suspects: str = "own",
     out: str | os.PathLike[str] | None = None,
     progress: Progress | None = None,
 ) -> Audit:
     """Look at every image once and say what is wrong.
 
     Label suspects and outliers are told by features: of the pretrained `backbone` where one is named (see
-    `load_backbone` for `weights`), else of patches of the images themselves, which tell far less. `out` is a folder
-    for the page, the table of scores and the findings. What was found is kept in the cache for the same images,
-    labels and splits. Nothing is changed.
+    `load_backbone` for `weights`), else of patches of the images themselves, which tell far less. `suspects` is one of
+    SUSPECTS. `out` is a folder for the page, the table of scores and the findings. What was found is kept in the cache
+    for the same images, labels and splits. Nothing is changed. Raises UnknownName, UsageError or MissingExtra for what
+    cannot be done, before an image is read.
     """
     progress = progress or Logged()
+    refuse_means(backbone, weights, suspects)
+    if backbone is None:
+        progress.say(HINT)
     listing = listed(data)
     dataset, pixels = scan(listing, size=size_for(listing), fit="pad", progress=progress)
-    kept = cache_folder() / "audits" / _key(dataset, backbone, weights)
+    kept = cache_folder() / "audits" / _key(dataset, backbone, weights, suspects)
     if not (kept / FINDINGS).exists():
         from discern.steps.look import look  # what it needs takes a second to import; a second audit does not need it
 
-        look(dataset, pixels, kept, backbone=backbone, weights=weights, progress=progress)
+        look(dataset, pixels, kept, backbone=backbone, weights=weights, suspects=suspects, progress=progress)
     if out is not None:
         for name in (PAGE, TABLE, FINDINGS):
             with writing(Path(out) / name) as temporary:
@@ -106,9 +125,26 @@ def size_for(dataset: Dataset) -> int:
     return min(SIZE, max(32, -(-longest // 16) * 16))
 
 
-def _key(dataset: Dataset, backbone: str | None, weights: str) -> str:
+def refuse_means(backbone: str | None, weights: str, suspects: str) -> None:
+    """Raise UnknownName, UsageError or MissingExtra for ways to find suspects that are not there or make no sense."""
+    if suspects not in SUSPECTS:
+        raise UnknownName("way to find suspects", suspects, SUSPECTS)
+    if suspects == "cleanlab" and importlib.util.find_spec("cleanlab") is None:
+        raise MissingExtra("cleanlab", "audit")
+    if backbone is None and weights != "auto":
+        raise UsageError(f"--weights {weights} are of no backbone: name it with --backbone, or leave them out.")
+
+
+def _key(dataset: Dataset, backbone: str | None, weights: str, suspects: str) -> str:
     rows = dataset.table.select("image", "label", "split", "group", "decision", "digest", "problem")
-    digest = hashlib.blake2b(f"{VERSION}|{backbone}|{weights}|{dataset.root}".encode(), digest_size=12)
+    means = f"{VERSION}|{backbone}|{weights}|{_state(Path(weights))}|{suspects}|{dataset.root}"
+    digest = hashlib.blake2b(means.encode(), digest_size=12)
     digest.update(json.dumps(dataset.classes).encode())
     digest.update(rows.hash_rows(seed=1).to_numpy().tobytes())
     return digest.hexdigest()
+
+
+def _state(weights: Path) -> list[tuple[str, int, int]]:
+    """Name, size and time of the files of weights, which may be replaced."""
+    files = sorted(weights.iterdir()) if weights.is_dir() else [weights] if weights.is_file() else []
+    return [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files]

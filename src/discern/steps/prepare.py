@@ -12,9 +12,9 @@ from discern.data.duplicates import copies
 from discern.data.findings import Finding, summarise
 from discern.data.gate import Passage, refuse_way, through_gate
 from discern.data.pixels import Pixels
-from discern.data.scan import scan
 from discern.data.sources import Data, listed
-from discern.data.split import grouped_by, refuse_missing_classes, with_splits
+from discern.data.split import refuse_missing_classes, with_splits
+from discern.data.streaming import Stream, images_of, refuse_small_disk
 from discern.errors import DataError
 from discern.progress import Progress
 from discern.training.recipe import Recipe
@@ -26,7 +26,7 @@ class Prepared:
 
     dataset: Dataset
     """Readable images, scanned and split."""
-    pixels: Pixels
+    pixels: Pixels | Stream
     """Of the dataset."""
     findings: tuple[Finding, ...]
     """What the audit found, unreadable files included."""
@@ -41,16 +41,17 @@ def prepare(data: Data, recipe: Recipe, *, size: int, progress: Progress) -> Pre
     names no way on.
     """
     refuse_way(recipe.leakage, recipe.because)
-    scanned, pixels = scan(listed(data), size=size, fit=recipe.fit, progress=progress)
+    listing = listed(data, group_by=recipe.group_by)
+    if recipe.pixels == "disk":
+        refuse_small_disk(listing, size=size, fit=recipe.fit)
+    scanned, pixels, small = images_of(listing, size=size, fit=recipe.fit, kept=recipe.pixels, progress=progress)
     readable = scanned.filter(pl.col("problem").is_null())
     if not len(readable):
         raise DataError(
             f"None of the {len(scanned)} images in {scanned.root} can be decoded; the first, "
             f"{scanned.images[0]}: {scanned.table['problem'][0]}."
         )
-    if recipe.group_by is not None:
-        readable = grouped_by(readable, recipe.group_by)
-    clusters, near = copies(readable, pixels, progress=progress)
+    clusters, near = copies(readable, small, progress=progress)
     whole = with_splits(readable, seed=recipe.seed, val_share=recipe.val_share, clusters=clusters)
     dataset, passage = through_gate(whole, clusters, leakage=recipe.leakage, because=recipe.because)
     refuse_missing_classes(dataset)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,8 @@ from discern.data.injection import FAULTS, Injected, Injection, inject
 from discern.data.scan import scan
 from discern.data.sources import Data, listed
 from discern.progress import Logged, Progress
-from discern.steps.audit import audit, size_for
+from discern.steps.audit import HINT, refuse_means, size_for
+from discern.steps.look import found
 
 _COPIES = ("exact_duplicate", "near_duplicate", "leakage", "label_conflict")
 
@@ -65,14 +66,19 @@ def self_check(
     injection: Injection | None = None,
     backbone: str | None = None,
     weights: str = "auto",
+    suspects: str = "own",
     seed: int = 0,
     progress: Progress | None = None,
 ) -> SelfCheck:
     """Put known faults into a copy of the table and audit it; the images themselves are not touched.
 
-    Pairs that the audit finds in the images as they are count neither for nor against it.
+    `backbone`, `weights` and `suspects` are those of the audit. Pairs that it finds in the images as they are count
+    neither for nor against it.
     """
     progress, injection = progress or Logged(), injection or Injection(seed=seed)
+    refuse_means(backbone, weights, suspects)
+    if backbone is None:
+        progress.say(HINT)
     listing = listed(data)
     size = size_for(listing)
     scanned, pixels = scan(listing, size=size, fit="pad", progress=progress)
@@ -80,14 +86,17 @@ def self_check(
     before = _pairs(good, copies(good, pixels, progress=progress)[0])
     with tempfile.TemporaryDirectory(prefix="discern-self-check-") as folder:
         injected = inject(good, injection, Path(folder))
-        found = audit(injected.dataset, backbone=backbone, weights=weights, progress=progress)
+        dataset, pixels = scan(injected.dataset, size=size, fit="pad", progress=progress)
+        findings, scores = found(
+            dataset, pixels, backbone=backbone, weights=weights, suspects=suspects, progress=progress
+        )
     return SelfCheck(
         images=len(good),
         seed=injection.seed,
         rows=(
-            *_copy_rows(injected, found.findings, before),
-            _label_row(injected, found.scores, found.findings),
-            *(_fault_row(injected, kind, found.findings) for kind in FAULTS),
+            *_copy_rows(injected, findings, before),
+            _label_row(injected, scores, findings),
+            *(_fault_row(injected, kind, findings) for kind in FAULTS),
         ),
     )
 
@@ -104,7 +113,7 @@ def _within(names: list[str]) -> set[Pair]:
     return {frozenset((one, other)) for k, one in enumerate(names) for other in names[:k]}
 
 
-def _copy_rows(injected: Injected, findings: tuple[Finding, ...], before: set[Pair]) -> list[Row]:
+def _copy_rows(injected: Injected, findings: Sequence[Finding], before: set[Pair]) -> list[Row]:
     """Recall by kind of copy; precision over all pairs that are new and are no copies of a spoilt picture."""
     found = {pair for f in findings if f.kind in _COPIES for pair in _within(list(f.rows))}
     truth = injected.truth.filter(pl.col("source") != "")
@@ -136,15 +145,15 @@ def _wanted(truth: pl.DataFrame, kind: str) -> set[Pair]:
     return {frozenset(pair) for pair in truth.filter(pl.col("kind") == kind).select("image", "source").iter_rows()}
 
 
-def _label_row(injected: Injected, scores: pl.DataFrame, findings: tuple[Finding, ...]) -> Row:
+def _label_row(injected: Injected, scores: pl.DataFrame, findings: Sequence[Finding]) -> Row:
     """Flipped labels, among images that were not put in."""
     flipped = set(injected.truth.filter(pl.col("kind") == "label_suspect")["image"])
     put_in = set(injected.truth["image"]) - flipped
     suspected = {row for f in findings if f.kind == "label_suspect" for row in f.rows} - put_in
+    judged = scores.filter(~pl.col("image").is_in(list(put_in)) & pl.col("label_suspect_score").is_not_null())
+    truth = judged["image"].is_in(list(flipped)).to_numpy()
     auprc = None
-    if "label_suspect_score" in scores.columns:
-        judged = scores.filter(~pl.col("image").is_in(list(put_in)) & pl.col("label_suspect_score").is_not_null())
-        truth = judged["image"].is_in(list(flipped)).to_numpy()
+    if truth.any():
         auprc = float(average_precision_score(truth, 1 - judged["label_suspect_score"].to_numpy()))
     return Row(
         fault="label_suspect",
@@ -155,7 +164,7 @@ def _label_row(injected: Injected, scores: pl.DataFrame, findings: tuple[Finding
     )
 
 
-def _fault_row(injected: Injected, kind: str, findings: tuple[Finding, ...]) -> Row:
+def _fault_row(injected: Injected, kind: str, findings: Sequence[Finding]) -> Row:
     put_in = set(injected.truth.filter(pl.col("kind") == kind)["image"])
     named = {row for f in findings if f.kind == kind for row in f.rows}
     return Row(fault=kind, count=len(put_in), recall=_share(len(put_in & named), len(put_in)), precision=None)

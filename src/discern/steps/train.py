@@ -14,14 +14,14 @@ from jaxtyping import Float, Int
 from discern.data.dataset import Dataset
 from discern.data.pixels import Pixels
 from discern.data.reading import as_on_disk
-from discern.data.scan import scan
 from discern.data.sources import Data, listed
+from discern.data.streaming import Stream, images_of
 from discern.deploy.predict import load_predictor
 from discern.errors import DataError, NotARun
 from discern.evaluation.metrics import evaluate
 from discern.files import write_json
 from discern.models import baselines, zoo
-from discern.models.convnet import ConvNet, keras_count, parameter_count
+from discern.models.network import Network, keras_count, parameter_count
 from discern.models.preprocessing import Preprocessing
 from discern.progress import Logged, Progress
 from discern.report.html import write_report
@@ -55,9 +55,9 @@ def train(
     plan = recipe if isinstance(recipe, Recipe) else load_recipe(os.fspath(recipe)) if recipe else Recipe()
     plan = plan.with_changes({**changes, **({"model": model} if model else {})})
     device = accelerator().device
-    size = plan.size or zoo.default_size(plan.model, gpu=device.type != "cpu")
+    size = plan.size or zoo.default_size(plan.model, gpu=device.type != "cpu", changes=plan.network)
     refuse_place(Path(runs), name)
-    listing = listed(data)
+    listing = listed(data, group_by=plan.group_by)
     network = _fresh(plan, classes=len(listing.classes), size=size)  # first, as it may refuse the size
     prepared = prepare(listing, plan, size=size, progress=progress)
     dataset, pixels = prepared.dataset, prepared.pixels
@@ -116,7 +116,8 @@ def _resume(run: Run, progress: Progress, start: float) -> Run:
     for half_written in run.path.rglob(".*.tmp"):  # by a process that was killed
         half_written.unlink()
     plan, dataset = load_recipe(str(run.recipe_file)), run.dataset
-    scanned, pixels = scan(as_on_disk(dataset), size=plan.size or 0, fit=plan.fit, progress=progress)
+    listing = as_on_disk(dataset)
+    scanned, pixels, _ = images_of(listing, size=plan.size or 0, fit=plan.fit, kept=plan.pixels, progress=progress)
     if scanned.fingerprint != dataset.fingerprint:
         raise DataError(
             f"The images below {dataset.root} have changed since {run} began; put them back, or start a new run."
@@ -125,14 +126,14 @@ def _resume(run: Run, progress: Progress, start: float) -> Run:
     return _train_and_judge(run, network, plan, scanned, pixels, progress, time.perf_counter() - start)
 
 
-def _fresh(plan: Recipe, *, classes: int, size: int) -> ConvNet:
+def _fresh(plan: Recipe, *, classes: int, size: int) -> Network:
     """The network with weights drawn from the recipe's seed; the caller's generator is left as it was."""
     with torch.random.fork_rng():
         torch.manual_seed(plan.seed)
-        return zoo.build(plan.model, classes=classes, size=size)
+        return zoo.build(plan.model, classes=classes, size=size, changes=plan.network)
 
 
-def _preprocessing(plan: Recipe, dataset: Dataset, pixels: Pixels) -> Preprocessing:
+def _preprocessing(plan: Recipe, dataset: Dataset, pixels: Pixels | Stream) -> Preprocessing:
     """Its statistics are the training images' alone: validation and test must not leak into the inputs."""
     mean, std = np.zeros(3), np.ones(3)
     if plan.normalize == "dataset":
@@ -143,10 +144,10 @@ def _preprocessing(plan: Recipe, dataset: Dataset, pixels: Pixels) -> Preprocess
 
 def _train_and_judge(
     run: Run,
-    network: ConvNet,
+    network: Network,
     plan: Recipe,
     dataset: Dataset,
-    pixels: Pixels,
+    pixels: Pixels | Stream,
     progress: Progress,
     seconds_before: float,
 ) -> Run:
@@ -177,14 +178,12 @@ def _train_and_judge(
     return run
 
 
-def _histograms(pixels: Pixels, index: Int[np.ndarray, " image"]) -> Float[np.ndarray, "image 64"]:
+def _histograms(pixels: Pixels | Stream, index: Int[np.ndarray, " image"]) -> Float[np.ndarray, "image 64"]:
     """A portion at a time, as all validation and test images may not fit in memory."""
-    return np.concatenate(
-        [baselines.color_histograms(pixels.take(rows)) for rows in np.array_split(index, -(-len(index) // 512))]
-    )
+    return np.concatenate([baselines.color_histograms(images) for images in pixels.in_order(index, 512)])
 
 
-def _judge(run: Run, dataset: Dataset, pixels: Pixels, progress: Progress) -> None:
+def _judge(run: Run, dataset: Dataset, pixels: Pixels | Stream, progress: Progress) -> None:
     """Open the test split, once: predictions of the chosen checkpoint and of the trivial baselines, and scores."""
     run.update(test_openings=run.info.get("test_openings", 0) + 1)
     predictor = load_predictor(run)

@@ -11,7 +11,10 @@ from jaxtyping import Float
 
 from discern.data.batches import plain_batches
 from discern.data.dataset import Dataset
+from discern.data.decode import Fit
 from discern.data.pixels import Pixels
+from discern.data.scan import DECODER_VERSION
+from discern.data.streaming import Stream
 from discern.files import cache_folder, writing
 from discern.models.backbones import Backbone
 from discern.progress import Progress, Silent
@@ -25,15 +28,20 @@ _SMALLEST = 96
 
 def features(
     dataset: Dataset,
-    pixels: Pixels,
+    pixels: Pixels | Stream,
     backbone: Backbone,
     *,
+    fit: Fit,
     cache: Path | None = None,
     progress: Progress | None = None,
 ) -> Float[np.ndarray, "image feature"]:
-    """One row for each image, float16, memory-mapped; computed in bfloat16 and cached by weights, size and content."""
+    """One row for each image, float16, memory-mapped; computed in bfloat16 and cached.
+
+    `fit` is how the Pixels were made. What is cached is known by weights, size, fit and the images' content.
+    """
     side = backbone.size if backbone.fixed_size else max(pixels.size, _SMALLEST)
-    key = hashlib.blake2b(f"{backbone.name}|{backbone.weights}|{pixels.size}|{side}|".encode(), digest_size=12)
+    means = f"{DECODER_VERSION}|{backbone.name}|{backbone.weights}|{pixels.size}|{fit}|{side}|"
+    key = hashlib.blake2b(means.encode(), digest_size=12)
     key.update("".join(digest or "-" for digest in dataset.table["digest"]).encode())
     path = (cache or cache_folder()) / "features" / f"{key.hexdigest()}.npy"
     if not path.exists():
@@ -46,7 +54,7 @@ def features(
 
 @torch.inference_mode()
 def _computed(
-    dataset: Dataset, pixels: Pixels, backbone: Backbone, side: int, progress: Progress
+    dataset: Dataset, pixels: Pixels | Stream, backbone: Backbone, side: int, progress: Progress
 ) -> Float[np.ndarray, "image feature"]:
     device = accelerator().device
     network = backbone.network.to(device).to(memory_format=torch.channels_last)

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from discern.data.batches import epoch_length, plain_batches, training_batches
 from discern.data.dataset import Dataset
 from discern.data.pixels import Pixels
+from discern.data.streaming import Stream
 from discern.errors import TrainingDiverged
 from discern.files import writing
 from discern.models.preprocessing import Preprocessing
@@ -47,7 +48,7 @@ class Job:
     """With fresh weights, or any weights when it will be resumed."""
     dataset: Dataset
     """Scanned and split."""
-    pixels: Pixels
+    pixels: Pixels | Stream
     """Of the dataset."""
     preprocessing: Preprocessing
     """From the training images."""

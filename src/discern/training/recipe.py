@@ -12,11 +12,13 @@ import pydantic
 import yaml
 
 from discern.data.augment import Augmentation
-from discern.data.batches import Balance
+from discern.data.batches import Balance, refuse_to_stream
 from discern.data.decode import Fit
 from discern.data.gate import Leakage
+from discern.data.streaming import Kept
 from discern.errors import UnknownName, UsageError
 from discern.files import writing
+from discern.models import zoo
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,12 +27,15 @@ class Recipe:
 
     model: str = "cnn-basic"
     """Name of the network; `discern models` lists them."""
+    network: dict[str, Any] = field(default_factory=dict)
+    """Changes to the named network, such as {kernel: 3, dense: 256}; `discern models NAME` lists what it has."""
     seed: int = 0
     """Of the split, the initial weights, the order, the augmentation and dropout."""
     val_share: float = 0.15
     """Share of the training images held out for validation when the data have no validation split."""
     group_by: str | None = None
-    """Regular expression: images in whose names it finds the same stay in one split (a patient, a scene, a day)."""
+    """Regular expression, or a column of a manifest: images in whose names it finds the same, or that have the same
+    there, stay in one split (a patient, a scene, a day)."""
     leakage: Leakage | None = None
     """What to do with copies of a photo in several splits; none refuses such data."""
     because: str | None = None
@@ -39,6 +44,9 @@ class Recipe:
     """Side of the square images are fitted to, pixels; none takes the network's own, or half of it without a GPU."""
     fit: Fit = "pad"
     """How a picture becomes a square; 'pad' because it cuts nothing away and bends nothing."""
+    pixels: Kept = "disk"
+    """Decode every image once and keep it in the cache, or 'stream': keep none and decode every image anew in every
+    epoch, for data that would be larger than the disk when decoded."""
     normalize: Literal["dataset", "none"] = "dataset"
     """Subtract the training images' mean and divide by their deviation, or keep [0, 1]."""
     augment: Augmentation = field(default_factory=lambda: Augmentation(flip=0.5, shift=0.1, rotate=10.0, zoom=0.1))
@@ -85,14 +93,16 @@ class Recipe:
             temporary.write_text(self.to_yaml(), encoding="utf-8")
 
     def with_changes(self, changes: Mapping[str, Any], *, place: str = "the changes") -> Recipe:
-        """This recipe with some keys replaced; `augment` may be partial. Values are checked like a file's.
+        """This recipe with some keys replaced, and checked like a file's; `augment` and `network` may be partial.
 
-        `place` says in errors where the changes came from.
+        Another model drops the changes to the one before. `place` says in errors where the changes came from.
         """
-        augment = changes.get("augment", {})
+        augment, network = changes.get("augment", {}), changes.get("network", {})
         if isinstance(augment, Mapping):
             augment = {**asdict(self.augment), **augment}
-        return recipe_from_mapping({**asdict(self), **changes, "augment": augment}, place)
+        if isinstance(network, Mapping) and changes.get("model", self.model) == self.model:
+            network = {**self.network, **network}
+        return recipe_from_mapping({**asdict(self), **changes, "augment": augment, "network": network}, place)
 
 
 _VALID: pydantic.TypeAdapter[Recipe] = pydantic.TypeAdapter(Recipe)
@@ -168,6 +178,10 @@ def recipe_from_mapping(values: Mapping[str, Any], place: str) -> Recipe:
         low, high = _LIMITS.get(key, (None, None))
         if low is not None and high is not None and value is not None and not low <= value <= high:
             raise UsageError(f"{place}: {key} = {value} is not possible: it must lie between {low} and {high}.")
+    if recipe.pixels == "stream":
+        refuse_to_stream(recipe.balance)
+    if recipe.network:
+        recipe = replace(recipe, network=zoo.checked(recipe.model, recipe.network, place=place))
     return recipe
 
 

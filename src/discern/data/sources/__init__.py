@@ -13,6 +13,7 @@ from discern.data.dataset import SCHEMA, Dataset
 from discern.data.journal import applied, read_journal
 from discern.data.sources import binary, folder, huggingface, manifest, named, parquet, webdataset
 from discern.data.sources.listing import Listing
+from discern.data.split import grouped_by
 from discern.errors import DataError, UsageError
 from discern.progress import Logged, Progress
 
@@ -41,36 +42,45 @@ def open_dataset(
     *,
     val: str | os.PathLike[str] | None = None,
     test: str | os.PathLike[str] | None = None,
+    group_by: str | None = None,
     progress: Progress | None = None,
 ) -> Dataset:
     """List the labelled images at `photos`, with separate validation and test places where given.
+
+    `group_by` is a column of a manifest, or else a regular expression for image names: images for which it gives the
+    same belong together.
 
     A place is a path, the name of a well-known set (it is downloaded), or a URL of WebDataset shards. No image is
     decoded. Raises UsageError when a place does not exist and DataError when there is nothing to learn from: no
     images, or fewer than two classes.
     """
     progress = progress or Logged()
-    dataset = _decided(photos, progress)
+    dataset = _decided(photos, progress, group_by)
     for name, place in (("val", val), ("test", test)):
         if place is not None:
-            dataset = _join(dataset, _decided(place, progress), name)
+            dataset = _join(dataset, _decided(place, progress, group_by), name)
     if len(dataset.classes) < 2:
         raise DataError(
             f"There is one class only ('{dataset.classes[0]}') in {photos}: a classifier needs at least two; "
             "put the images of each class into a sub-folder of its own."
         )
-    return dataset
+    return _grouped(dataset, group_by)
 
 
-def listed(data: Data) -> Dataset:
-    """The Dataset itself, or the one at that place."""
-    return data if isinstance(data, Dataset) else open_dataset(data)
+def listed(data: Data, *, group_by: str | None = None) -> Dataset:
+    """The Dataset itself, or the one at that place; groups that it has already stay."""
+    return _grouped(data, group_by) if isinstance(data, Dataset) else open_dataset(data, group_by=group_by)
 
 
-def as_listed(place: str | os.PathLike[str], progress: Progress) -> Dataset:
+def _grouped(dataset: Dataset, group_by: str | None) -> Dataset:
+    has_groups = dataset.table["group"].null_count() < len(dataset)
+    return dataset if group_by is None or has_groups else grouped_by(dataset, group_by)
+
+
+def as_listed(place: str | os.PathLike[str], progress: Progress, *, group_by: str | None = None) -> Dataset:
     """The images of one place as they lie there, before anybody's decisions about them."""
     found = found_at(place, progress)
-    listing = webdataset.listing_at(found) if isinstance(found, str) else _listing(found)
+    listing = webdataset.listing_at(found) if isinstance(found, str) else _listing(found, group_by)
     for sentence in listing.warnings:
         progress.say(sentence)
     table = listing.table
@@ -98,21 +108,23 @@ def found_at(place: str | os.PathLike[str], progress: Progress) -> Path | str:
     raise UsageError(_no_such_place(text))
 
 
-def _listing(path: Path) -> Listing:
+def _listing(path: Path, group_by: str | None) -> Listing:
     try:
         if path.is_dir():
             os.listdir(path)  # or the first source that asks for a file in it would name that file
         source = next(source for source in SOURCES if source.accepts(path))
+        if group_by is not None and source is manifest and manifest.has_column(path, group_by):
+            return manifest.listing(path, group=group_by)
         return source.listing(path)
     except PermissionError as error:
         kind = "the folder " if error.filename == str(path) and path.is_dir() else ""
         raise UsageError(f"No permission to read {kind}{error.filename}; change its permissions.") from error
 
 
-def _decided(place: str | os.PathLike[str], progress: Progress) -> Dataset:
+def _decided(place: str | os.PathLike[str], progress: Progress, group_by: str | None) -> Dataset:
     """The images of one place as people decided about them; the journal of a downloaded set is in the cache."""
     found = found_at(place, progress)
-    return applied(as_listed(found, progress), read_journal(found, progress), progress)
+    return applied(as_listed(found, progress, group_by=group_by), read_journal(found, progress), progress)
 
 
 def _no_such_place(text: str) -> str:

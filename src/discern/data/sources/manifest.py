@@ -46,13 +46,27 @@ def accepts(path: Path) -> bool:
     return image_column(schema) is None and found is not None and _is_text(schema.field(found).type)
 
 
-def listing(path: Path) -> Listing:
+def has_column(path: Path, name: str) -> bool:
+    """Whether this manifest has a column of exactly that name."""
+    if path.suffix == ".parquet":
+        return name in pq.read_schema(path).names
+    first = next((line for line in _text(path).splitlines() if line.strip()), "")
+    if path.suffix.lower() in SEPARATORS:
+        return name in next(csv.reader([first], delimiter=SEPARATORS[path.suffix.lower()]))
+    try:
+        return name in json.loads(first)
+    except (ValueError, TypeError):
+        return False
+
+
+def listing(path: Path, *, group: str = "group") -> Listing:
     """The images that the file names, each one once for every label, split and group it is given.
 
-    Paths are relative to the file's folder, or absolute. Images that do not exist are listed: the scan says what is
-    wrong with them. Raises DataError, with the line, for whatever cannot be meant: no label, an unknown split, a URL.
+    `group` is the column that says which images belong together. Paths are relative to the file's folder, or absolute.
+    Images that do not exist are listed: the scan says what is wrong with them. Raises DataError, with the line, for
+    whatever cannot be meant: no label, an unknown split, a URL.
     """
-    rows, classes = _read(path)
+    rows, classes = _read(path, group)
     if rows.is_empty():
         raise DataError(f"No images in {path}: it has no rows.")
     _refuse_what_cannot_be_meant(rows, path)
@@ -121,9 +135,9 @@ def _find(names: Sequence[str], wanted: Sequence[str]) -> str | None:
     return next((present[name] for name in wanted if name in present), None)
 
 
-def _columns(names: Sequence[str], path: Path) -> dict[str, str]:
+def _columns(names: Sequence[str], path: Path, group: str) -> dict[str, str]:
     """What each column that matters is called in this file."""
-    wanted = {"path": PATH_COLUMNS, "label": LABEL_COLUMNS, "split": ("split",), "group": ("group",)}
+    wanted = {"path": PATH_COLUMNS, "label": LABEL_COLUMNS, "split": ("split",), "group": (group.strip().lower(),)}
     found = {role: name for role, words in wanted.items() if (name := _find(names, words)) is not None}
     missing = [role for role in ("path", "label") if role not in found]
     if missing:
@@ -134,12 +148,14 @@ def _columns(names: Sequence[str], path: Path) -> dict[str, str]:
     return found
 
 
-def _read(path: Path) -> tuple[pl.DataFrame, tuple[str, ...] | None]:
+def _read(path: Path, group: str) -> tuple[pl.DataFrame, tuple[str, ...] | None]:
     """Line, path, label, split and group of every row, null where there is nothing; class names if in the schema."""
     if path.suffix == ".parquet":
-        return _read_parquet(path)
+        return _read_parquet(path, group)
     text, suffix = _text(path), path.suffix.lower()
-    found = _separated(text, path, SEPARATORS[suffix]) if suffix in SEPARATORS else _json_lines(text, path)
+    found = (
+        _separated(text, path, SEPARATORS[suffix], group) if suffix in SEPARATORS else _json_lines(text, path, group)
+    )
     rows = [(line, *(_word(values.get(role), line, path) for role in _ROLES)) for line, values in found]
     return pl.DataFrame(rows, _ROWS, orient="row"), None
 
@@ -158,13 +174,13 @@ def _text(path: Path) -> str:
     return text
 
 
-def _separated(text: str, path: Path, separator: str) -> Iterator[tuple[int, dict[str, str]]]:
+def _separated(text: str, path: Path, separator: str, group: str) -> Iterator[tuple[int, dict[str, str]]]:
     """Line number and the values that matter of every row behind the first."""
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
     try:
         header = next((fields for fields in reader if any(fields)), [])
         _refuse_other_separator(header, path, separator)
-        positions = {role: header.index(name) for role, name in _columns(header, path).items()}
+        positions = {role: header.index(name) for role, name in _columns(header, path, group).items()}
         for fields in reader:
             if len(fields) == len(header):
                 yield reader.line_num, {role: fields[position] for role, position in positions.items()}
@@ -187,7 +203,7 @@ def _refuse_other_separator(header: Sequence[str], path: Path, separator: str) -
             raise DataError(f"The columns of {path} are separated by {name}; separate them by {wanted}.")
 
 
-def _json_lines(text: str, path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+def _json_lines(text: str, path: Path, group: str) -> Iterator[tuple[int, dict[str, Any]]]:
     """Line number and the values that matter of every line."""
     records: list[tuple[int, dict[str, Any]]] = []
     for number, line in enumerate(text.split("\n"), 1):
@@ -202,7 +218,7 @@ def _json_lines(text: str, path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
         if not isinstance(record, dict):
             raise DataError(f'{path}: the line {number} is no object such as {{"path": "a.jpg", "label": "cat"}}.')
         records.append((number, record))
-    columns = _columns(list({name: None for _, record in records for name in record}), path)
+    columns = _columns(list({name: None for _, record in records for name in record}), path, group)
     for number, record in records:
         yield number, {role: record.get(name) for role, name in columns.items()}
 
@@ -217,9 +233,9 @@ def _word(value: Any, line: int, path: Path) -> str | None:
     return word or None
 
 
-def _read_parquet(path: Path) -> tuple[pl.DataFrame, tuple[str, ...] | None]:
+def _read_parquet(path: Path, group: str) -> tuple[pl.DataFrame, tuple[str, ...] | None]:
     schema = pq.read_schema(path)
-    columns = _columns(schema.names, path)
+    columns = _columns(schema.names, path, group)
     try:
         table = pq.read_table(path, columns=list(columns.values()))
     except (OSError, pa.ArrowException) as error:
