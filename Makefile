@@ -12,10 +12,10 @@ demo: .venv/installed
 	$(BIN)/discern demo
 
 test: .venv/installed
-	GOMP_SPINCOUNT=1000 $(BIN)/python -m pytest -m "not slow" -n auto
+	GOMP_SPINCOUNT=1000 OPENBLAS_THREAD_TIMEOUT=10 $(BIN)/python -m pytest -m "not slow" -n auto
 
 test-all: .venv/installed
-	GOMP_SPINCOUNT=1000 $(BIN)/python -m pytest -n auto
+	GOMP_SPINCOUNT=1000 OPENBLAS_THREAD_TIMEOUT=10 $(BIN)/python -m pytest -n auto
 
 check: .venv/installed
 	$(BIN)/ruff check src tests bench

@@ -51,10 +51,12 @@ class Turn:
 
     seconds: dict[str, float]
     """By stage, imports and warm-up left out."""
+    processor: float | None
+    """Seconds of all cores together, of its own processes too; unknown when it was cut off."""
     in_time: bool
     """False when it was cut off at the limit: it would have taken longer than its seconds."""
-    pairs: set[Pair]
-    """Copies it found, each pair of names in order."""
+    pairs: set[Pair] | None
+    """Copies it found, each pair of names in order; unknown when it was cut off before it said anything."""
 
     @property
     def total(self) -> float:
@@ -104,10 +106,12 @@ def main() -> None:
                 tool = TOOLS[(round_ + k) % len(TOOLS)]
                 turns[tool].append(turn(tool, pythons[tool], photos.root, warm, asked.limit))
                 print(f"round {round_ + 1}, {tool}: {turns[tool][-1].seconds}", flush=True)
-    scores = {tool: score(done[-1].pairs, photos.truth) for tool, done in turns.items()}
-    title = f"Duplicate audit of {asked.set} against cleanvision and imagededup"
+    found = {tool: done[-1].pairs for tool, done in turns.items()}
+    scores = {tool: score(pairs, photos.truth) for tool, pairs in found.items() if pairs is not None}
+    part = f", {asked.images:,} images," if asked.images else ""
+    title = f"Duplicate audit of {asked.set}{part} against cleanvision and imagededup"
     measure.publish(title, section(photos, turns, scores, asked.limit), setting, quick=asked.quick)
-    worse = [peer for peer in CLAIMS if not as_good(scores["discern"], scores[peer])]
+    worse = [peer for peer in CLAIMS if peer in scores and not as_good(scores["discern"], scores[peer])]
     if worse:
         sys.exit(f"Discern found fewer of the copies than {' and '.join(worse)}: the speeds do not compare.")
 
@@ -124,11 +128,15 @@ def turn(tool: str, python: Path, photos: Path, warm: Path, limit: float) -> Tur
     seconds: dict[str, float] = told["seconds"]
     if not ended.in_time:
         seconds["cut off after"] = began + ended.seconds - wrote  # a side writes when a stage on the clock begins
-    if "pairs" in told:
-        return Turn(seconds=seconds, in_time=ended.in_time, pairs=pairs_of(told["pairs"]))
-    if "clusters" in told:
-        return Turn(seconds=seconds, in_time=ended.in_time, pairs=pairs_of(told["clusters"]))
-    return Turn(seconds=seconds, in_time=ended.in_time, pairs=pairs_of(alike(told.get("hashes", {}))))
+    if "hashes" in told and "pairs" not in told:
+        told["pairs"] = alike(told["hashes"])
+    found = told.get("pairs", told.get("clusters"))
+    return Turn(
+        seconds=seconds,
+        processor=told.get("processor"),
+        in_time=ended.in_time,
+        pairs=found if found is None else pairs_of(found),
+    )
 
 
 def pairs_of(clusters: Iterable[Sequence[str]]) -> set[Pair]:
@@ -159,7 +167,7 @@ def score(found: set[Pair], truth: pl.DataFrame) -> Score:
     return Score(
         exact=float(hit.filter(pl.col("kind") == "exact_duplicate")["hit"].mean()),
         near=float(near["hit"].mean()),
-        edits=dict(near.group_by("detail", maintain_order=True).agg(pl.col("hit").mean()).iter_rows()),
+        edits=dict(near.group_by("detail").agg(pl.col("hit").mean()).sort("detail").iter_rows()),
         precision=sum(one == other for one, other in judged) / max(len(judged), 1),
         originals=len(originals),
     )
@@ -177,11 +185,13 @@ def section(photos: pictures.Photos, turns: dict[str, list[Turn]], scores: dict[
     rows = []
     for tool, done in turns.items():
         totals, ratios = [each.total for each in done], ratios_of(turns, tool)
+        worked = [each.processor for each in done if each.processor is not None]
         least = "" if all(each.in_time for each in done) else "over "
         rows.append(
             [
                 tool if tool == "discern" else f"{tool} {peers.versions(tool)[tool]}",
                 f"{least}{measure.spread(totals, 1)}",
+                measure.spread(worked, 1) if len(worked) == len(done) else "",
                 f"{'under ' if least else ''}{photos.count / statistics.median(totals):,.0f}",
                 "1" if tool == "discern" else f"{least}{measure.spread(ratios, 1)}",
                 "" if tool == "discern" else f"{CLAIMS[tool]:.0f}",
@@ -189,7 +199,16 @@ def section(photos: pictures.Photos, turns: dict[str, list[Turn]], scores: dict[
             ]
         )
     speed = measure.table(
-        ["tool", "seconds", "images/s", "times as long as discern", "claimed, at least", "stages"], rows
+        [
+            "tool",
+            "seconds",
+            "processor seconds",
+            "images/s",
+            "times as long as discern",
+            "claimed, at least",
+            "stages",
+        ],
+        rows,
     )
     edits = list(scores["discern"].edits)
     columns = ["tool", "exact", "near", *edits, "precision", "pairs among the originals"]
@@ -222,13 +241,19 @@ def judged(tool: str, score: Score, edits: Sequence[str]) -> list[str]:
 
 def cut_off(turns: dict[str, list[Turn]], limit: float) -> str:
     """What it means that a tool did not end."""
-    late = [tool for tool, done in turns.items() if not all(each.in_time for each in done)]
-    if not late:
-        return ""
-    return (
-        f"\n\n{' and '.join(late)} had not ended after {limit:,.0f} s and was cut off: its time and ratio are lower "
-        f"bounds. Its pairs are those its hashes have within {RADIUS} bits, as its search would have found them."
-    )
+    said = ""
+    for tool, done in turns.items():
+        if all(each.in_time for each in done):
+            continue
+        said += (
+            f"\n\n{tool} had not ended after {limit:,.0f} s, imports and warm-up included, and was cut off: its time "
+            "and ratio are lower bounds. "
+        )
+        if done[-1].pairs is None:
+            said += "What it would have found is not known."
+        else:
+            said += f"Its pairs are those of its hashes within {RADIUS} bits, as its search would have found them."
+    return said
 
 
 if __name__ == "__main__":

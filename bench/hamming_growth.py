@@ -141,11 +141,11 @@ def section(done: dict[int | Path, list[dict[str, float]]]) -> str:
     whole = math.log(middle[last] / middle[first]) / math.log(last / first)
     return (
         f"All pairs within {RADIUS} bits; processes for each count: {len(done[last])}, median and range. The exponent "
-        f"is that of the growth since the row above; over all counts it is {whole:.2f} (1 is linear, 2 is comparing "
-        f"all with all). Claimed for {COUNTS[-1]:,}: under {SECONDS:.0f} s and {GIGABYTES:.0f} GB, none missed.\n\n"
+        f"is that of the growth since the row above, {whole:.2f} over all (1 is linear, 2 compares all with all). "
+        f"Claimed for {COUNTS[-1]:,}: under {SECONDS:.0f} s and {GIGABYTES:.0f} GB, none missed.\n\n"
         f"{measure.table(columns, rows)}\n\n"
-        f"Checked are the planted pairs and all pairs of {QUERIES:,} hashes in each process, by brute force; wrong are "
-        "those that were missed or made up."
+        f"Checked are the planted pairs and all pairs of {QUERIES:,} hashes in each process, by brute force; wrong "
+        "are those that were missed or made up."
     )
 
 

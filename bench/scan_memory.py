@@ -117,9 +117,9 @@ def memory_section(found: dict[str, Any]) -> str:
     return (
         f"{ended['images']:,} JPEG files of 32 × 32 in one scan. From the first tenth of the images to the last, its "
         f"own memory is {min(own) / 1e6:.0f} to {max(own) / 1e6:.0f} MB, at most {max(own) / own[0] - 1:+.0%} on the "
-        f"first ({verdict}, the limit being {GROWTH:+.0%}); with the table of what was found, a row for each image, it "
-        f"ends at {ended['RssAnon'] / 1e6:.0f} MB. Listing and scanning took {found['first']:.1f} s, again in the same "
-        f"process {found['second']:.2f} s ({found['second'] / found['first']:.1%}).\n\n"
+        f"first ({verdict}, the limit being {GROWTH:+.0%}); with the table of what was found, a row for each image, "
+        f"it ends at {ended['RssAnon'] / 1e6:.0f} MB. Listing and scanning took {found['first']:.1f} s, again in the "
+        f"same process {found['second']:.2f} s ({found['second'] / found['first']:.1%}).\n\n"
         + measure.table(["images read", "seconds", "own MB", "mapped MB", "peak of both MB"], rows)
         + "\n\nMapped are libraries and the file of pixels, which is the system's file cache: it can take that back."
     )

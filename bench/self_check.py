@@ -55,14 +55,15 @@ def main() -> None:
             if asked.patches:
                 found.setdefault("patches", []).append(self_check(dataset, seed=seed))
             print(f"{name}, seed {seed}: {time.perf_counter() - began:.0f} s so far", flush=True)
-        measure.publish(f"Self-check on {name}", section(dataset, found), setting, quick=asked.quick)
+        part = f", {len(dataset):,} images" if asked.images else ""
+        measure.publish(f"Self-check on {name}{part}", section(dataset, found), setting, quick=asked.quick)
 
 
 def section(dataset: Dataset, found: dict[str, list[SelfCheck]]) -> str:
     """A table per kind of features; faults that do not depend on them are the same in both."""
     first = found[BACKBONE]
     text = [
-        f"{first[0].images:,} readable images of {len(dataset.classes)} classes; seeds: {len(first)}, median and range. "
+        f"{first[0].images:,} readable images, {len(dataset.classes)} classes; seeds: {len(first)}, median and range. "
         "Precision of copies: exact and near ones together. Precision and AUPRC of wrong labels count what was put in "
         "alone; labels of real sets that were wrong before stand against them, so there they are lower bounds."
     ]

@@ -179,6 +179,40 @@ def colours(tmp_path):
     return lambda counts, into="colours", seed=8: write_colours(tmp_path / into, counts, seed)
 
 
+def scene(seed, kind, side):
+    """A smooth coloured picture, each seed another; its colour and its texture tell the kind."""
+    random = np.random.default_rng(seed)
+    sizes, shape = ((6, 5), (24, 20), (side, side * 3 // 4)), (side, side * 3 // 4)
+    layers = [random.integers(0, 256, (height, width, 3), np.uint8) for width, height in sizes]
+    grown = [np.asarray(Image.fromarray(layer).resize(shape, Image.Resampling.BICUBIC), float) for layer in layers]
+    weights = ((0.6, 0.2, 0.1), (0.3, 0.5, 0.1), (0.5, 0.1, 0.3))[kind % 3]
+    picture = sum(weight * layer for weight, layer in zip(weights, grown, strict=True))
+    picture[..., kind % 3] += 25
+    return Image.fromarray(picture.clip(0, 255).astype(np.uint8))
+
+
+@pytest.fixture
+def scenes(tmp_path):
+    """A factory: `scenes({"cat": 30, "train/dog": 30})` writes pictures as photos are: smooth, with fine detail.
+
+    They are JPEG files named 000.jpg, ...; the last part of the folder decides what kind they are.
+    """
+    made = 0
+
+    def write(counts, *, into="scenes", side=96):
+        nonlocal made
+        kinds = sorted({Path(folder).name for folder in counts})
+        for folder, count in counts.items():
+            place = tmp_path / into / folder
+            place.mkdir(parents=True, exist_ok=True)
+            for number in range(count):
+                made += 1
+                scene(made, kinds.index(Path(folder).name), side).save(place / f"{number:03d}.jpg", quality=90)
+        return tmp_path / into
+
+    return write
+
+
 @dataclass(frozen=True)
 class Trained:
     """A finished Run that tests share; look, do not touch."""

@@ -118,6 +118,15 @@ def test_models(discern):
     assert "545,290" in discern("models").out
 
 
+def test_a_model_is_described_with_its_options(discern):
+    record = discern("models", "flexible-cnn", "--json").json
+    assert (record["family"], record["weights"], record["config"]["kernel"]) == ("convnet", "scratch", 5)
+    said = discern("models", "vgg19-c").out
+    assert "scratch or published" in said
+    assert "--set network.OPTION=VALUE" in said
+    assert all(option in said for option in ("split", "weights", "[4096, 4096]"))
+
+
 def test_recipes(discern, tmp_path):
     assert "cifar-simple-cnn" in discern("recipes", "--json").json["recipes"]
     assert discern("recipes", "cifar-simple-cnn", "--json").json["model"] == "simple-cnn"

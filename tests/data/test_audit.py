@@ -1,19 +1,28 @@
+"""The checks that need no more than the scan and the copies, each on images with one known fault."""
+
 import shutil
 
-import numpy as np
 import polars as pl
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 
-from discern.data.audit import audit
+from discern.data.audit import audit, unreadable_findings
+from discern.data.duplicates import copies
 from discern.data.findings import Finding, summarise
 from discern.data.scan import scan
 from discern.data.sources import open_dataset
 
 
-def findings(root, **options):
-    scanned, _ = scan(open_dataset(root, **options), size=8, fit="squash")
-    return audit(scanned)
+def findings(root, *, only=None, **options):
+    scanned, pixels = scan(open_dataset(root, **options), size=64, fit="pad")
+    good = scanned.filter(pl.col("problem").is_null())
+    good = good if only is None else good.filter(only)
+    return [*unreadable_findings(scanned), *audit(good, *copies(good, pixels))]
+
+
+def edited(photo, copy, **options):
+    with Image.open(photo) as picture:
+        picture.resize((60, 80)).save(copy, **options)
 
 
 def test_nothing_is_found_in_clean_images(photos):
@@ -70,17 +79,6 @@ def test_a_copy_across_splits_and_labels_is_both(photos):
     assert sorted(finding.kind for finding in findings(root)) == ["label_conflict", "leakage"]
 
 
-@pytest.mark.parametrize(("width", "height", "tiny"), [(19, 200, True), (200, 19, True), (20, 20, False)])
-def test_tiny_images(photos, width, height, tiny):
-    root = photos({"cat": 3, "dog": 3})
-    Image.fromarray(np.full((height, width, 3), 9, np.uint8)).save(root / "cat/small.png")
-    found = findings(root)
-    assert [finding.kind for finding in found] == (["tiny"] if tiny else [])
-    if tiny:
-        assert found[0].rows == ("cat/small.png",)
-        assert "1 image with a side under 20 pixels, the smallest 19" in found[0].evidence
-
-
 @pytest.mark.parametrize(("cats", "unbalanced"), [(6, True), (5, False)])
 def test_imbalance(photos, cats, unbalanced):
     found = findings(photos({"cat": cats, "dog": 2}))
@@ -117,8 +115,72 @@ def test_the_published_tools_photos_leak_between_training_and_test(real_data):
     )
 
 
-def test_a_leak_is_found_among_readable_rows_of_a_filtered_dataset(photos):
+def test_of_a_leak_nothing_is_found_in_one_of_its_splits(photos):
     root = photos({f"{s}/{c}": 3 for s in ("train", "test") for c in ("cat", "dog")})
     shutil.copy(root / "train/cat/0.jpg", root / "test/cat/same.jpg")
-    scanned, _ = scan(open_dataset(root), size=8, fit="squash")
-    assert audit(scanned.filter(pl.col("split") == "train")) == []
+    assert findings(root, only=pl.col("split") == "train") == []
+
+
+def test_an_edited_copy_in_one_class_and_split_is_noted_with_what_was_done_to_it(scenes):
+    root = scenes({"cat": 6, "dog": 6})
+    edited(root / "cat/000.jpg", root / "cat/small.jpg", quality=70)
+    with Image.open(root / "dog/000.jpg") as picture:
+        ImageOps.mirror(picture).save(root / "dog/mirrored.png")
+    cat, dog = sorted(findings(root), key=lambda finding: finding.rows)
+    assert (cat.kind, cat.severity, cat.rows) == ("near_duplicate", "note", ("cat/000.jpg", "cat/small.jpg"))
+    assert cat.detail["variants"] == []
+    assert 0.95 < cat.detail["correlation"] <= 1
+    assert "2 files show the same picture (edited: correlation 0.9" in cat.evidence
+    assert (dog.kind, dog.rows, dog.detail["variants"]) == (
+        "near_duplicate",
+        ("dog/000.jpg", "dog/mirrored.png"),
+        ["mirrored"],
+    )
+
+
+def test_identical_files_among_edited_copies_are_named_on_their_own_too(scenes):
+    root = scenes({"cat": 6, "dog": 6})
+    edited(root / "cat/000.jpg", root / "cat/small.jpg")
+    shutil.copy(root / "cat/000.jpg", root / "cat/same.jpg")
+    exact, near = findings(root)
+    assert (exact.kind, exact.rows) == ("exact_duplicate", ("cat/000.jpg", "cat/same.jpg"))
+    assert (near.kind, near.rows) == ("near_duplicate", ("cat/000.jpg", "cat/same.jpg", "cat/small.jpg"))
+
+
+@pytest.mark.parametrize(
+    ("place", "kinds"),
+    [
+        ("test/cat", ["leakage"]),
+        ("train/dog", ["label_conflict"]),
+        ("test/dog", ["label_conflict", "leakage"]),
+        ("train/cat", ["near_duplicate"]),
+    ],
+)
+def test_an_edited_copy_counts_like_the_file_itself(scenes, place, kinds):
+    root = scenes({f"{s}/{c}": 4 for s in ("train", "test") for c in ("cat", "dog")})
+    edited(root / "train/cat/000.jpg", root / place / "edited.png")
+    found = findings(root)
+    assert sorted(finding.kind for finding in found) == kinds
+    for finding in found:
+        assert set(finding.rows) == {"train/cat/000.jpg", f"{place}/edited.png"}
+        assert "same picture" in finding.evidence
+        assert "edited: correlation" in finding.evidence
+
+
+def test_a_cluster_of_many_copies_is_one_finding(scenes):
+    root = scenes({f"{s}/{c}": 4 for s in ("train", "val", "test") for c in ("cat", "dog")})
+    names = [f"{split}/cat/copy{k}.jpg" for split in ("train", "val", "test") for k in range(3)]
+    for k, name in enumerate(names):
+        edited(root / "train/cat/000.jpg", root / name, quality=70 + 3 * k)
+    (finding,) = findings(root)
+    assert finding.kind == "leakage"
+    assert set(finding.rows) == {"train/cat/000.jpg", *names}
+    assert "is in test and train and val" in finding.evidence
+
+
+def test_a_finding_comes_back_from_json_as_it_was(scenes):
+    root = scenes({"cat": 9, "dog": 2})
+    edited(root / "cat/000.jpg", root / "cat/small.jpg")
+    found = findings(root)
+    assert {finding.kind for finding in found} == {"near_duplicate", "imbalance"}
+    assert [Finding.from_json(finding.to_json()) for finding in found] == found

@@ -67,6 +67,12 @@ def test_system_d_settings():
         ("learning_rate: .nan", r"learning_rate = nan is not possible"),
         ("learning_rate: .inf", r"learning_rate = inf is not possible"),
         ("seed: 99999999999999999999", r"seed = 9+ is not possible"),
+        ("model: cnn-basic\nnetwork: {filters: [8]}", r"Unknown network key 'filters' in .*mine.yaml"),
+        ("model: flexible-cnn\nnetwork: {kernal: 3}", r"'kernal' in .*mine.yaml: did you mean 'kernel'\?"),
+        ("model: flexible-cnn\nnetwork: {kernel: big}", r"mine.yaml: network.kernel = 'big' is not possible: "),
+        ("model: flexible\nnetwork: {kernel: 3}", r"Unknown model 'flexible': did you mean 'flexible-cnn'"),
+        ("network: 5", r"mine.yaml: network = 5 is not possible: "),
+        ("network:", r"mine.yaml: network = None is not possible: "),
         ("a: [", r"mine.yaml is not YAML: "),
         (b"model: \xff\xfe", r"mine.yaml is not YAML: .*utf-8"),
         ("epochs: !!python/object/apply:os.getpid []", r"mine.yaml is not YAML: "),
@@ -125,6 +131,29 @@ def test_a_partial_augmentation_changes_only_its_keys():
     assert changed.augment == Augmentation(flip=0.5, rotate=3)
     assert (changed.epochs, changed.batch_size) == (5, 7)
     assert recipe.augment.rotate == 20
+
+
+def test_a_recipe_reaches_every_option_of_its_network(recipe_file):
+    text = "{filters: [8, 16], kernel: 5, dropout: .2, batch_norm: true, activation: gelu, dense: 512}"
+    recipe = load_recipe(recipe_file(f"model: flexible-cnn\nnetwork: {text}"))
+    config = zoo.configured(recipe.model, recipe.network)
+    assert (config.filters, config.kernel, config.dropout) == ((8, 16), 5, 0.2)
+    assert (config.batch_norm, config.activation, config.dense) == (True, "gelu", 512)
+
+
+def test_changes_to_the_network_survive_yaml_exactly(tmp_path):
+    recipe = Recipe().with_changes({"model": "custom-vgg", "network": {"convolutions": ((8, 1), ("9", 3.0))}})
+    assert recipe.network == {"convolutions": [[8, 1], [9, 3]]}
+    recipe.write(tmp_path / "recipe.yaml")
+    assert load_recipe(str(tmp_path / "recipe.yaml")) == recipe
+
+
+def test_changes_to_the_network_add_up_but_not_over_models():
+    recipe = Recipe().with_changes({"model": "flexible-cnn", "network": {"kernel": 3, "dense": 9}})
+    assert recipe.with_changes({"network": {"kernel": 5}}).network == {"kernel": 5, "dense": 9}
+    assert recipe.with_changes({"epochs": 3}).network == {"kernel": 3, "dense": 9}
+    assert recipe.with_changes({"model": "cnn-basic"}).network == {}
+    assert recipe.with_changes({"model": "cnn-basic", "network": {"kernel": 5}}).network == {"kernel": 5}
 
 
 def test_a_whole_augmentation_replaces_the_recipes():

@@ -88,8 +88,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and leave with its exit code."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     # Threads that wait by spinning stop each other when the machine is busy: measured 20 x slower training beside
-    # two other processes (docs/decisions.md). Must be set before torch loads its thread pool.
+    # two other processes (docs/decisions.md). Must be set before torch and numpy load their thread pools.
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+    os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", "10")  # the same for numpy's: spins 2^10 ticks, not 2^26
     debug = "--debug" in words
     words = [word for word in words if word != "--debug"]
     try:

@@ -2,10 +2,11 @@
 
 Three steps, each on what the one before lets through:
 
-1. Candidates. Pictures as they are: every pair whose signatures point the same way (one matrix product, in blocks).
+1. Candidates. Pictures as they are: every pair whose signatures point the same way (one matrix product, in tiles).
    Mirrored and turned ones: every pair whose hash variants differ in few bits.
 2. Windows. A copy that was cropped at an edge agrees with some window of the other picture far better than with all
-   of it, so signatures of windows are compared.
+   of it, so signatures of windows are compared: first those that follow from the signatures of the whole, which
+   takes no pixels, then those of the pictures.
 3. Pixels. The two views are laid on each other (Evangelidis & Psarakis, 2008), and must then correlate as a whole
    and differ nowhere: two photos of one scene with another object in it are no copies.
 """
@@ -13,22 +14,24 @@ Three steps, each on what the one before lets through:
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import cv2
 import numpy as np
 import polars as pl
-from jaxtyping import Bool, Float, Int, UInt8
+from jaxtyping import Bool, Float, Int, Int8, UInt8
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from discern.data.dataset import Dataset
 from discern.data.hamming import matches_within
 from discern.data.pixels import Beside, Pixels
-from discern.data.signature import VARIANTS, VIEW, spectra, variants, varied
+from discern.data.signature import VARIANTS, VIEW, Spectra, spectra, spectra_again, variants, varied
 from discern.files import cache_folder, write_table
 from discern.progress import Progress, Silent
 
@@ -41,20 +44,35 @@ FLIPPED_RADIUS = 4
 WINDOW_ALIKE = 0.80
 """Cosine of the best pair of windows from which the pixels are compared."""
 
+ABOUT_ALIKE = 0.78
+"""The same for windows that were made from signatures alone, which are a little off."""
+
+ROUGHLY = 0.80
+"""Correlation of the windows in a few coarse pixels, from which it is worth the time to lay them on each other."""
+
 CORRELATION = 0.95
 """Of the aligned views, from which two pictures count as copies."""
 
-VERSION = 1
+VERSION = 2
 """Raised when other pairs are found for the same images."""
 
 LARGEST_DIFFERENCE = 40.0
 """Grey levels by which copies may differ in the worst spot, after alignment and one gain for the whole picture."""
 
-_BLOCK, _TILE = 512, 2048
-"""Rows and columns of signatures that are compared together: their cosines stay in the processor's cache."""
+_TILE = 64
+"""Signatures a side of a matrix product: below the size from which BLAS divides it among threads."""
+
+_AT_ONCE = 64
+"""Such products together: their cosines stay in the processor's cache."""
+
+_BLOCK = 2
+"""Rows of tiles that are gone through together, each by a thread."""
 
 _PORTION = 2048
 """Pairs whose views are held in memory together."""
+
+_COARSE = 16
+"""Side of the coarse pixels."""
 
 _CROPPED = 61
 """Length of a window in a view of 64: the 95 % that a crop leaves."""
@@ -142,17 +160,19 @@ def near_pairs(
     that are joined already through others not every pair is looked at.
     """
     rows = _distinct(dataset)
-    found: list[tuple[int, int, int, float]] = []
-    joined = _Joined(len(dataset))
-    work = len(rows) * 2
-    with (progress or Silent()).track("Comparing images", work) as advance:
-        for done, candidates in _candidates(dataset, rows):
-            for start in range(0, len(candidates), _PORTION):
-                portion = candidates[start : start + _PORTION]
-                fresh = portion[[not joined(first, second) for first, second, _ in portion.tolist()]]
-                for pair in _confirmed(dataset, pixels, fresh):
-                    joined.join(pair[0], pair[1])
+    found: list[Pair] = []
+    label = np.arange(len(dataset))  # of the cluster that a row is in so far
+    cv2.setNumThreads(1)  # parallel over pairs, not inside one
+    with (
+        (progress or Silent()).track("Comparing images", 2 * len(rows)) as advance,
+        ThreadPoolExecutor(os.cpu_count()) as pool,
+    ):
+        for done, pairs in _candidates(dataset, rows, label, pool):
+            while len(pairs := pairs[label[pairs[:, 0]] != label[pairs[:, 1]]]):
+                portion, pairs = pairs[:_PORTION], pairs[_PORTION:]
+                for pair in _confirmed(dataset, pixels, portion, pool):
                     found.append(pair)
+                    label[label == label[pair[1]]] = label[pair[0]]
             advance(done, f"{len(found)} copies" if found else "")
     columns = list(zip(*sorted(found), strict=True)) or [(), (), (), ()]
     return NearPairs(
@@ -163,39 +183,34 @@ def near_pairs(
     )
 
 
-class _Joined:
-    """Which rows are in one cluster so far (union-find)."""
+Rows = Int[np.ndarray, " row"]
+Candidates = Int[np.ndarray, "pair 3"]
+"""First row, second row, variant."""
 
-    def __init__(self, count: int) -> None:
-        self._parent = list(range(count))
+View = UInt8[np.ndarray, "side side 3"]
 
-    def root(self, row: int) -> int:
-        while self._parent[row] != row:
-            self._parent[row] = self._parent[self._parent[row]]
-            row = self._parent[row]
-        return row
-
-    def __call__(self, first: int, second: int) -> bool:
-        return self.root(first) == self.root(second)
-
-    def join(self, first: int, second: int) -> None:
-        self._parent[self.root(first)] = self.root(second)
+Pair = tuple[int, int, int, float]
+"""The same with the correlation."""
 
 
-def _distinct(dataset: Dataset) -> Int[np.ndarray, " row"]:
+def _distinct(dataset: Dataset) -> Rows:
     """The first row of every digest whose picture shows something."""
     table = dataset.table.with_row_index("at").filter(pl.col("hash").fill_null(0) != 0)
     return table.unique("digest", keep="first", maintain_order=True)["at"].to_numpy().astype(np.int64)
 
 
-def _candidates(dataset: Dataset, rows: Int[np.ndarray, " row"]) -> Iterator[tuple[int, Int[np.ndarray, "pair 3"]]]:
-    """(Rows done, pairs (first, second, variant) to look at), block after block; the most alike of a block first."""
-    signature = dataset.table["signature"].to_numpy()[rows].astype(np.float32)
-    signature /= np.linalg.norm(signature, axis=1, keepdims=True)
-    for start in range(0, len(rows), _BLOCK):
-        first, second = _alike(signature, start)
-        pairs = np.stack([rows[first], rows[second], np.zeros_like(first)], axis=1)
-        yield min(_BLOCK, len(rows) - start), pairs
+def _candidates(
+    dataset: Dataset, rows: Rows, label: Rows, pool: ThreadPoolExecutor
+) -> Iterator[tuple[int, Candidates]]:
+    """(Rows done, pairs to look at), block after block; the most alike of a block first, joined ones left out."""
+    tiles = _tiles(dataset.table["signature"].to_numpy()[rows])
+    across = np.ascontiguousarray(tiles.transpose(0, 2, 1))
+    for start in range(0, len(tiles), _BLOCK):
+        alike = partial(_alike, tiles, across, label[rows])
+        parts = list(pool.map(alike, range(start, min(start + _BLOCK, len(tiles)))))
+        pairs, cosine = (np.concatenate(part) for part in zip(*parts, strict=True))
+        pairs = rows[pairs[np.argsort(-cosine, kind="stable")]]
+        yield min(_BLOCK * _TILE, len(rows) - start * _TILE), np.pad(pairs, ((0, 0), (0, 1)))
     hashes = dataset.table["hash"].to_numpy()[rows]
     values, member = np.unique(hashes, return_inverse=True)  # copies have one hash: ask once for all of them
     ask = variants(values)
@@ -204,25 +219,36 @@ def _candidates(dataset: Dataset, rows: Int[np.ndarray, " row"]) -> Iterator[tup
         yield len(rows) // (len(VARIANTS) - 1), _of_hashes(hits, member, rows, variant)
 
 
+def _tiles(signature: Int8[np.ndarray, "row 64"]) -> Float[np.ndarray, "tile row 64"]:
+    """Signatures of length 1, some at a time; zeros fill up the last tile."""
+    values = np.zeros((-(-len(signature) // _TILE) * _TILE, 64), np.float32)
+    values[: len(signature)] = signature
+    values /= np.maximum(np.linalg.norm(values, axis=1, keepdims=True), 1)
+    return values.reshape(-1, _TILE, 64)
+
+
 def _alike(
-    signature: Float[np.ndarray, "row 64"], start: int
-) -> tuple[Int[np.ndarray, " pair"], Int[np.ndarray, " pair"]]:
-    """Pairs above ALIKE of a row in the block that begins at `start` and any later row, the most alike first."""
-    block, found = signature[start : start + _BLOCK], []
-    for column in range(start, len(signature), _TILE):
-        cosine = block @ signature[column : column + _TILE].T
+    tiles: Float[np.ndarray, "tile row 64"],
+    across: Float[np.ndarray, "tile 64 row"],
+    label: Rows,
+    at: int,
+) -> tuple[Int[np.ndarray, "pair 2"], Float[np.ndarray, " pair"]]:
+    """Pairs of a row in tile `at` and any later row, not joined yet, whose cosine is above ALIKE; and the cosine."""
+    found = []
+    for start in range(at, len(tiles), _AT_ONCE):
+        cosine = tiles[at] @ across[start : start + _AT_ONCE]
         hit = np.flatnonzero(cosine > ALIKE)
-        first, second = np.divmod(hit, cosine.shape[1])
-        found.append((first + start, second + column, cosine.reshape(-1)[hit]))
-    first, second, cosine = (np.concatenate(parts) for parts in zip(*found, strict=True))
-    order = np.argsort(-cosine, kind="stable")
-    order = order[second[order] > first[order]]
-    return first[order], second[order]
+        tile, first, second = np.unravel_index(hit, cosine.shape)
+        pairs = np.stack([first + at * _TILE, second + (tile + start) * _TILE], axis=1)
+        fresh = (pairs[:, 0] < pairs[:, 1]) & (label[pairs[:, 0]] != label[pairs[:, 1]])
+        found.append((pairs[fresh], cosine.reshape(-1)[hit[fresh]]))
+    pairs, cosine = (np.concatenate(part) for part in zip(*found, strict=True))
+    return pairs, cosine
 
 
 def _of_hashes(
-    hits: Int[np.ndarray, "hit 2"], member: Int[np.ndarray, " row"], rows: Int[np.ndarray, " row"], variant: int
-) -> Int[np.ndarray, "pair 3"]:
+    hits: Int[np.ndarray, "hit 2"], member: Int[np.ndarray, " row"], rows: Rows, variant: int
+) -> Candidates:
     """Pairs of rows for pairs of hash values; the second, changed by the variant, looks like the first."""
     order = np.argsort(member, kind="stable")
     first_of = order[np.searchsorted(member[order], np.arange(member.max(initial=-1) + 1))]
@@ -230,48 +256,53 @@ def _of_hashes(
     keep = first != second  # a symmetric picture is its own mirror image
     if variant not in (5, 6):  # all but the quarter turns undo themselves: each pair is found from both sides
         keep &= first < second
-    pairs: Int[np.ndarray, "pair 3"] = np.stack([first, second, np.full(len(first), variant)], axis=1)
-    kept: Int[np.ndarray, "pair 3"] = pairs[keep]
+    pairs: Candidates = np.stack([first, second, np.full(len(first), variant)], axis=1)
+    kept: Candidates = pairs[keep]
     return kept
 
 
 def _confirmed(
-    dataset: Dataset, pixels: Pixels | Beside, pairs: Int[np.ndarray, "pair 3"]
-) -> Iterator[tuple[int, int, int, float]]:
-    """Those of the pairs whose windows and pixels agree."""
+    dataset: Dataset, pixels: Pixels | Beside, pairs: Candidates, pool: ThreadPoolExecutor
+) -> Iterator[Pair]:
+    """Those of the pairs, all of one variant, whose windows and pixels agree."""
+    variant = int(pairs[0, 2])
+    if variant == 0:
+        pairs = _promising(dataset, pairs)
     if not len(pairs):
         return
     wanted, position = np.unique(pairs[:, :2], return_inverse=True)
-    position = position.reshape(-1, 2)
+    first, second = position.reshape(-1, 2).T
     views = _views(dataset, pixels, wanted)
     grey = cv2.cvtColor(views.reshape(-1, VIEW, 3), cv2.COLOR_RGB2GRAY).reshape(-1, VIEW, VIEW)
-    for variant in np.unique(pairs[:, 2]).tolist():
-        chosen = np.flatnonzero(pairs[:, 2] == variant)
-        first, second = position[chosen].T
-        turned_grey = np.ascontiguousarray(varied(grey, variant))
-        window, swapped, agree = _best_windows(grey, turned_grey, first, second)
-        jobs = np.flatnonzero(agree)
+    windows = spectra(grey, _WINDOWS)
+    turned = windows if variant == 0 else spectra(np.ascontiguousarray(varied(grey, variant)), _WINDOWS)
+    window, swapped, cosine = _best_windows(windows, turned, first, second)
 
-        def judge(job: int, variant: int = variant) -> float | None:
-            one = views[first[job]]  # noqa: B023 - used within this turn of the loop
-            two = np.ascontiguousarray(varied(views[second[job]][None], variant)[0])  # noqa: B023
-            return _correlation(two, one, window[job]) if swapped[job] else _correlation(one, two, window[job])  # noqa: B023
+    def judge(job: int) -> float | None:
+        one, two = views[first[job]], np.ascontiguousarray(varied(views[second[job]][None], variant)[0])
+        return _correlation(two, one, window[job]) if swapped[job] else _correlation(one, two, window[job])
 
-        with ThreadPoolExecutor() as pool:
-            judged = list(pool.map(judge, jobs.tolist()))
-        for job, correlation in zip(jobs.tolist(), judged, strict=True):
-            if correlation is not None:
-                a, b, kind = pairs[chosen[job]].tolist()
-                yield (a, b, kind, correlation) if a < b else (b, a, _inverse(kind), correlation)
+    jobs = np.flatnonzero(cosine > WINDOW_ALIKE).tolist()
+    for job, correlation in zip(jobs, pool.map(judge, jobs), strict=True):
+        if correlation is not None:
+            a, b, kind = pairs[job].tolist()
+            yield (a, b, kind, correlation) if a < b else (b, a, _inverse(kind), correlation)
+
+
+def _promising(dataset: Dataset, pairs: Candidates) -> Candidates:
+    """Those whose windows may agree, to judge by their signatures."""
+    wanted, position = np.unique(pairs[:, :2], return_inverse=True)
+    windows = spectra_again(dataset.table["signature"][wanted].to_numpy(), _WINDOWS)
+    _, _, cosine = _best_windows(windows, windows, *position.reshape(-1, 2).T)
+    kept: Candidates = pairs[cosine > ABOUT_ALIKE]
+    return kept
 
 
 def _inverse(variant: int) -> int:
     return {5: 6, 6: 5}.get(variant, variant)
 
 
-def _views(
-    dataset: Dataset, pixels: Pixels | Beside, rows: Int[np.ndarray, " row"]
-) -> UInt8[np.ndarray, "row side side 3"]:
+def _views(dataset: Dataset, pixels: Pixels | Beside, rows: Rows) -> UInt8[np.ndarray, "row side side 3"]:
     """Squashed views of whole pictures, made from Pixels; the borders that fitting added are cut off."""
     index = dataset.index[rows]
     width, height = (dataset.table[name].to_numpy()[rows] for name in ("width", "height"))
@@ -284,29 +315,33 @@ def _views(
 
 
 def _best_windows(
-    grey: UInt8[np.ndarray, "view side side"],
-    turned: UInt8[np.ndarray, "view side side"],
-    first: Int[np.ndarray, " pair"],
-    second: Int[np.ndarray, " pair"],
-) -> tuple[Int[np.ndarray, " pair"], Bool[np.ndarray, " pair"], Bool[np.ndarray, " pair"]]:
+    windows: Spectra, turned: Spectra, first: Int[np.ndarray, " pair"], second: Int[np.ndarray, " pair"]
+) -> tuple[Int[np.ndarray, " pair"], Bool[np.ndarray, " pair"], Float[np.ndarray, " pair"]]:
     """For each pair the window of one that agrees best with all of the other.
 
-    Which window; whether it is the second's, the first being whole; and whether they agree well enough.
+    Which window; whether it is the second's, the first being whole; and the cosine of the two.
     """
-    windows, turned_windows = (spectra(each, _WINDOWS).reshape(len(each), -1, 64) for each in (grey, turned))
-    of_first = np.einsum("pwf,pf->pw", windows[first], turned_windows[second, 0])
-    of_second = np.einsum("pwf,pf->pw", turned_windows[second], windows[first, 0])
+    windows, turned = (each.reshape(len(each), -1, 64) for each in (windows, turned))
+    of_first = np.einsum("pwf,pf->pw", windows[first], turned[second, 0])
+    of_second = np.einsum("pwf,pf->pw", turned[second], windows[first, 0])
     both = np.concatenate([of_first, of_second], axis=1)
     best, count = both.argmax(axis=1), len(_WINDOWS) ** 2
-    return best % count, best >= count, both.max(axis=1) > WINDOW_ALIKE
+    return best % count, best >= count, both.max(axis=1)
 
 
-def _correlation(one: UInt8[np.ndarray, "s s 3"], other: UInt8[np.ndarray, "s s 3"], window: int) -> float | None:
+def _correlation(one: View, other: View, window: int) -> float | None:
     """Correlation of `other` with the aligned window of `one`; none when they are not copies."""
     (top, height), (left, width) = _WINDOWS[window // len(_WINDOWS)], _WINDOWS[window % len(_WINDOWS)]
+    shape = (_COARSE, _COARSE)
+    coarse = (
+        cv2.resize(each, shape, interpolation=cv2.INTER_AREA)
+        for each in (one[top : top + height, left : left + width], other)
+    )
+    if _agreement(*coarse)[0] < ROUGHLY:
+        return None
     start = np.array([[width / VIEW, 0, left], [0, height / VIEW, top]], np.float32)
     grey, other_grey = (cv2.cvtColor(each, cv2.COLOR_RGB2GRAY) for each in (one, other))
-    stop = (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, 30, 1e-4)
+    stop = (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, 30, 1e-3)
     try:
         _, warp = cv2.findTransformECC(other_grey, grey, start.copy(), cv2.MOTION_AFFINE, stop)
     except cv2.error:  # it does not converge: no alignment exists
@@ -314,16 +349,21 @@ def _correlation(one: UInt8[np.ndarray, "s s 3"], other: UInt8[np.ndarray, "s s 
     if np.abs(warp - start)[:, :2].max() > 0.06 or np.abs(warp - start)[:, 2].max() > 4:
         warp = start  # a copy is not sheared; what the alignment found is something else
     flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-    laid = cv2.warpAffine(one, warp, (VIEW, VIEW), flags=flags, borderMode=cv2.BORDER_REPLICATE).astype(np.float32)
+    laid = cv2.warpAffine(one, warp, (VIEW, VIEW), flags=flags, borderMode=cv2.BORDER_REPLICATE)
     inner = (slice(2, -2), slice(2, -2))  # the edge may have lain outside
-    a, b = laid[inner].reshape(-1, 3), other[inner].reshape(-1, 3).astype(np.float32)
-    a0, b0 = a - a.mean(axis=0), b - b.mean(axis=0)
-    energy = float((a0**2).sum()), float((b0**2).sum())
-    product = float((a0 * b0).sum())
-    correlation = product / max((energy[0] * energy[1]) ** 0.5, 1e-6)
-    if correlation < CORRELATION:
+    correlation, difference = _agreement(laid[inner], other[inner])
+    if correlation < CORRELATION or cv2.blur(difference, (7, 7)).max() > LARGEST_DIFFERENCE:
         return None
-    gain = product / max(energy[0], 1e-6)  # a copy may be brighter or paler as a whole
-    rest = np.abs(b0 - gain * a0).reshape(VIEW - 4, VIEW - 4, 3).mean(axis=2)
-    worst = float(cv2.blur(rest, (7, 7)).max())
-    return correlation if worst <= LARGEST_DIFFERENCE else None
+    return correlation
+
+
+def _agreement(one: View, other: View) -> tuple[float, Float[np.ndarray, "side side"]]:
+    """Correlation of two views, and how far they differ at each place, in grey levels.
+
+    A copy may have other levels and be paler as a whole, so mean and gain are taken out.
+    """
+    a, b = (each.astype(np.float32) - np.array(cv2.mean(each)[:3], np.float32) for each in (one, other))
+    product, energy = float(np.vdot(a, b)), float(np.vdot(a, a))
+    correlation = product / max((energy * float(np.vdot(b, b))) ** 0.5, 1e-6)
+    difference = cv2.absdiff(b, a * np.float32(product / max(energy, 1e-6)))
+    return correlation, cv2.transform(difference, np.full((1, 3), 1 / 3, np.float32))

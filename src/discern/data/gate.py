@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, get_args
 
@@ -77,7 +77,7 @@ def through_gate(
         raise DataError(_refusal(dataset, crossing))
     if leakage == "allow":
         return dataset, Passage(leakage="allow", clusters=len(crossing), because=because)
-    held_out = {row: max((splits[r] for r in cluster), key=SPLITS.index) for cluster in crossing for row in cluster}
+    held_out = {row: _most_held_out(splits[r] for r in cluster) for cluster in crossing for row in cluster}
     elsewhere = [row for row, split in held_out.items() if splits[row] != split]
     names = tuple(dataset.images[row] for row in sorted(elsewhere))
     if leakage == "drop":
@@ -87,6 +87,10 @@ def through_gate(
     moved = [held_out.get(row, split) for row, split in enumerate(splits)]
     grouped = dataset.with_columns(pl.Series("split", moved, dtype=pl.String))
     return grouped, Passage(leakage="group", clusters=len(crossing), moved=names)
+
+
+def _most_held_out(splits: Iterable[str | None]) -> str:
+    return max((split for split in splits if split is not None), key=SPLITS.index)
 
 
 def refuse_way(leakage: str | None, because: str | None) -> None:

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 from jaxtyping import Float, Int, UInt8
 
-from discern.data.decode import fitted_shape
+from discern.data.decode import Fit, fitted_shape
 
 Images = UInt8[np.ndarray, "image size size 3"]
 
@@ -23,6 +23,8 @@ class Pixels:
 
     array: Images
     """uint8 RGB; rows of images that could not be decoded are black and belong to no Dataset row in use."""
+    fit: Fit = "squash"
+    """How the pictures were made square; as given, an image is taken to be all of its picture."""
 
     @property
     def size(self) -> int:
@@ -40,17 +42,13 @@ class Pixels:
             yield self.take(index[start : start + count])
 
     def content(self, index: int, width: int, height: int) -> UInt8[np.ndarray, "h w 3"]:
-        """The image at `index` without the borders that padding a picture of `width` x `height` gave it.
-
-        Squashed and cropped images have none and come whole (a padded one has at least two black edges).
-        """
+        """The image at `index` without the borders that padding a picture of `width` x `height` gave it."""
         image: UInt8[np.ndarray, "size size 3"] = self.array[index]
+        if self.fit != "pad":
+            return image
         w, h = fitted_shape(width, height, self.size, "pad")
         top, left = (self.size - h) // 2, (self.size - w) // 2
-        padded = not (
-            image[:top].any() or image[top + h :].any() or image[:, :left].any() or image[:, left + w :].any()
-        )
-        return image[top : top + h, left : left + w] if padded else image
+        return image[top : top + h, left : left + w]
 
     def statistics(self, index: Int[np.ndarray, " image"]) -> tuple[Float[np.ndarray, 3], Float[np.ndarray, 3]]:
         """Mean and standard deviation per channel in [0, 1] over all pixels of the images at `index`."""
@@ -85,6 +83,11 @@ class Beside:
     def size(self) -> int:
         """Side of the square, pixels."""
         return self.first.size
+
+    @property
+    def fit(self) -> Fit:
+        """How the pictures of both were made square."""
+        return self.first.fit
 
     def content(self, index: int, width: int, height: int) -> UInt8[np.ndarray, "h w 3"]:
         """As of Pixels."""

@@ -23,18 +23,18 @@ from discern.data.decode import Fit, decode
 from discern.data.pixels import Images, Pixels
 from discern.data.reading import Portion, portions
 from discern.data.signature import VIEW
-from discern.data.statistics import sharpness, statistics, view
+from discern.data.statistics import SAMPLED, sample, sharpness, shrunk, statistics, view
 from discern.data.store import IDENTITY, Store
 from discern.errors import DataError, UnreadableImage
 from discern.files import cache_folder
 from discern.progress import Progress, Silent
 
-DECODER_VERSION = 3
+DECODER_VERSION = 4
 """Raised when `decode` gives other pixels or facts for the same bytes, so that old caches are not read."""
 
 _UNOPENED = "it cannot be opened"
 
-_TOGETHER = 32
+_TOGETHER = 64
 """Rows whose statistics are computed and kept together: enough to pay for the calls, few enough for the cache."""
 
 
@@ -47,22 +47,24 @@ def scan(
     or changed files are read again, also after an interruption. The rows get a new `index`. Images that cannot be
     decoded get a `problem` instead of width and height. Raises StorageError when the cache cannot be written.
     """
+    progress = progress or Silent()
     store = store_of(dataset, size=size, fit=fit, cache=cache)
     listed = dataset.table.select(list(SCHEMA))
     table = _known(listed, _opened(store.rows))
     if table["slot"].null_count():
-        with store.adding() as addition:
-            missing = _known(listed, _opened(addition.known)).filter(pl.col("slot").is_null()).drop(*FACTS, "slot")
-            todo = replace(dataset, table=missing)
-            identity = missing.select(IDENTITY)
-            slots, images = addition.reserve(len(todo))
+        with store.adding(progress) as addition:
+            known = _opened(addition.known)
+            missing = _known(listed, known).filter(pl.col("slot").is_null()).drop(*FACTS, "slot")
+            missing = missing.unique(IDENTITY, keep="first", maintain_order=True)
+            todo, identity = replace(dataset, table=missing), missing.select(IDENTITY)
+            slots, images = addition.reserve(len(todo), taken=known["slot"].to_numpy())
 
             def keep(rows: list[int], facts: dict[str, Any]) -> None:
                 addition.add({**identity[rows].to_dict(as_series=False), "slot": slots[rows], **facts})
 
-            _read_all(todo, slots, images, fit, progress or Silent(), keep)
+            _read_all(todo, slots, images, fit, progress, keep)
         table = _known(listed, store.rows)
-    return replace(dataset, table=table.with_columns(index="slot").drop("slot")), Pixels(array=store.images())
+    return replace(dataset, table=table.with_columns(index="slot").drop("slot")), Pixels(array=store.images(), fit=fit)
 
 
 def store_of(dataset: Dataset, *, size: int, fit: Fit, cache: Path | None = None) -> Store:
@@ -152,26 +154,29 @@ def _read_all(
 def _read_some(
     data: list[bytes | OSError], images: Images, slots: Int[np.ndarray, " image"], fit: Fit
 ) -> dict[str, Any]:
-    """Columns of FACTS as lists or arrays; what a view tells is masked where there is none."""
-    rows: list[dict[str, Any]] = [dict.fromkeys(FACTS) for _ in data]
-    views = np.zeros((len(data), VIEW, VIEW, 3), np.uint8)
-    for content, row, slot, its_view in zip(data, rows, slots, views, strict=True):
+    """Columns of FACTS as lists or arrays; what the pixels tell is masked where there are none."""
+    facts: dict[str, Any] = {name: [None] * len(data) for name in FACTS}
+    views = np.zeros((len(data), VIEW, VIEW), np.uint8)
+    samples = np.zeros((len(data), SAMPLED, SAMPLED, 3), np.uint8)
+    for at, content in enumerate(data):
         if isinstance(content, OSError):
-            row["problem"] = f"{_UNOPENED} ({content.strerror or content})"
+            facts["problem"][at] = f"{_UNOPENED} ({content.strerror or content})"
             continue
-        row["digest"] = hashlib.blake2b(content, digest_size=16).hexdigest()
+        facts["digest"][at] = hashlib.blake2b(content, digest_size=16).hexdigest()
         try:
             decoded = decode(content, size=images.shape[1], fit=fit)
         except UnreadableImage as error:
-            row["problem"] = str(error)
+            facts["problem"][at] = str(error)
             continue
-        images[slot], its_view[:] = decoded.image, view(decoded.picture)
-        row.update({name: getattr(decoded, name) for name in ("width", "height", "format", "mode", "orientation")})
-        row["sharpness"] = sharpness(decoded.picture)
-    unseen = np.array([row["problem"] is not None for row in rows])
-    facts: dict[str, Any] = {name: [row[name] for row in rows] for name in FACTS}
+        images[slots[at]] = decoded.image
+        grey = shrunk(decoded.picture)
+        views[at], samples[at] = view(grey), sample(decoded.picture)
+        facts["sharpness"][at] = sharpness(grey)
+        for name in ("width", "height", "format", "mode", "orientation"):
+            facts[name][at] = getattr(decoded, name)
+    unseen = np.array([problem is not None for problem in facts["problem"]])
     seen = {
         name: np.ma.masked_array(values, np.broadcast_to(unseen.reshape(-1, *[1] * (values.ndim - 1)), values.shape))
-        for name, values in statistics(views).items()
+        for name, values in statistics(views, samples).items()
     }
     return facts | seen

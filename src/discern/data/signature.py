@@ -52,27 +52,48 @@ Windows = Sequence[tuple[int, int]]
 """(start, length) of intervals of a side."""
 
 
-def spectra(
-    grey: UInt8[np.ndarray, "n side side"], windows: Windows = ((0, VIEW),)
-) -> Float[np.ndarray, "n window window 64"]:
+Spectra = Float[np.ndarray, "n window window 64"]
+
+
+def spectra(grey: UInt8[np.ndarray, "n side side"], windows: Windows = ((0, VIEW),)) -> Spectra:
     """Whitened low frequencies of windows of grey views, mean left out, each of length 1; zero where flat.
 
-    Windows are every choice of a vertical and a horizontal interval. A transform of a window is a matrix with zeros
-    outside it, so all windows of all views take two matrix products.
+    Windows are every choice of a vertical and a horizontal interval.
     """
-    matrix = np.zeros((len(windows) * SIDE, grey.shape[1]), np.float32)
+    transform = _transform(windows)
+    return _normalised(transform, grey.astype(np.float32), least=FLAT)
+
+
+def spectra_again(signature: Int8[np.ndarray, "n 64"], windows: Windows) -> Spectra:
+    """About what `spectra` gave for the windows of views with these signatures, made from the signatures alone."""
+    whiten = np.where(_WHITEN > 0, _WHITEN, 1)
+    transform = _transform(windows) @ _cosines(SIDE, VIEW).T.astype(np.float32)
+    return _normalised(transform, signature.reshape(-1, SIDE, SIDE) / whiten, least=0)
+
+
+def _transform(windows: Windows) -> Float[np.ndarray, "frequency side"]:
+    """The transforms of all windows, one below the other: each has zeros outside its window."""
+    transform = np.zeros((len(windows) * SIDE, VIEW), np.float32)
     for k, (start, length) in enumerate(windows):
-        matrix[k * SIDE : (k + 1) * SIDE, start : start + length] = _cosines(SIDE, length) / np.sqrt(length)
-    n, side, count = len(grey), grey.shape[1], len(windows)
-    across = (grey.reshape(-1, side).astype(np.float32) @ matrix.T).reshape(n, side, -1)
-    both = across.transpose(0, 2, 1).reshape(-1, side) @ matrix.T
-    blocks = both.reshape(n, count, SIDE, count, SIDE).transpose(0, 3, 1, 4, 2)  # view, down, across, row, column
-    coefficients = blocks.reshape(n, count, count, SIDE * SIDE).copy()
+        transform[k * SIDE : (k + 1) * SIDE, start : start + length] = _cosines(SIDE, length) / np.sqrt(length)
+    return transform
+
+
+def _normalised(
+    transform: Float[np.ndarray, "frequency side"], values: Float[np.ndarray, "n side side"], *, least: float
+) -> Spectra:
+    """Whitened coefficients, of length 1 where their root mean square is at least `least`."""
+    # View by view: BLAS would cut larger products up among threads, whose waiting for each other takes twenty times
+    # as long as the work on a busy machine.
+    both = transform @ (values @ np.ascontiguousarray(transform.T))
+    n, count = len(values), len(transform) // SIDE
+    blocks = both.reshape(n, count, SIDE, count, SIDE).transpose(0, 1, 3, 2, 4)  # view, down, across, row, column
+    coefficients = blocks.reshape(n, count, count, SIDE * SIDE)
     coefficients[..., 0] = 0
-    flat = np.sqrt((coefficients**2).sum(axis=-1, keepdims=True)) < FLAT  # in grey levels, whatever the side
+    flat = np.sqrt((coefficients**2).sum(axis=-1, keepdims=True)) < least
     whitened = coefficients * _WHITEN.reshape(-1)
     length = np.linalg.norm(whitened, axis=-1, keepdims=True)
-    unit: Float[np.ndarray, "n window window 64"] = np.zeros_like(whitened)
+    unit: Spectra = np.zeros_like(whitened)
     np.divide(whitened, length, out=unit, where=~flat & (length > 0))
     return unit
 

@@ -1,6 +1,6 @@
 """Statistics: what a picture looks like in numbers, computed in the one pass over every image.
 
-All but sharpness come from a small squashed view, for a portion of images at once.
+Of each picture a few small extracts are made; the numbers then come from those of many pictures at once.
 """
 
 from __future__ import annotations
@@ -12,59 +12,71 @@ from jaxtyping import Float, UInt8
 from discern.data.signature import VIEW, signatures
 
 Rgb = UInt8[np.ndarray, "height width 3"]
-Views = UInt8[np.ndarray, "n side side 3"]
+Grey = UInt8[np.ndarray, "height width"]
+Views = UInt8[np.ndarray, "n side side"]
+Samples = UInt8[np.ndarray, "n sampled sampled 3"]
 
-_SHARP_SIDE = 128
+SAMPLED = 32
+"""Pixels in each direction that the colours are taken from: a thousand tell them."""
+
+_LONGEST = 128
 """Pixels of the longer side at which sharpness is measured; smaller pictures are not enlarged."""
 
 _UNIFORM = 8
 """Grey levels between the darkest and the brightest pixel of a row that belongs to a border."""
 
 
-def view(picture: Rgb) -> UInt8[np.ndarray, "side side 3"]:
-    """The whole picture squashed to a small square."""
+def shrunk(picture: Rgb) -> Grey:
+    """The picture in grey, in its shape, its longer side _LONGEST at most."""
     height, width = picture.shape[:2]
-    method = cv2.INTER_AREA if min(height, width) >= VIEW else cv2.INTER_LINEAR
-    return cv2.resize(picture, (VIEW, VIEW), interpolation=method)
+    grey = cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY)
+    scale = _LONGEST / max(height, width)
+    if scale >= 1:
+        return grey
+    shape = (max(1, round(width * scale)), max(1, round(height * scale)))
+    return cv2.resize(grey, shape, interpolation=cv2.INTER_AREA)
 
 
-def sharpness(picture: Rgb) -> float:
+def view(grey: Grey) -> UInt8[np.ndarray, "side side"]:
+    """All of it squashed to a small square."""
+    method = cv2.INTER_AREA if min(grey.shape) >= VIEW else cv2.INTER_LINEAR
+    return cv2.resize(grey, (VIEW, VIEW), interpolation=method)
+
+
+def sample(picture: Rgb) -> UInt8[np.ndarray, "sampled sampled 3"]:
+    """Pixels spread evenly over it."""
+    return cv2.resize(picture, (SAMPLED, SAMPLED), interpolation=cv2.INTER_NEAREST)
+
+
+def sharpness(grey: Grey) -> float:
     """Deviation of the Laplacian over the deviation of the grey levels (after Pech-Pacheco et al., 2000).
 
     Under 0.1 a picture looks out of focus at any size; about 1 is usual. A picture without contrast counts as 0.
     """
-    height, width = picture.shape[:2]
-    grey = cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY)
-    scale = _SHARP_SIDE / max(height, width)
-    if scale < 1:
-        shape = (max(1, round(width * scale)), max(1, round(height * scale)))
-        grey = cv2.resize(grey, shape, interpolation=cv2.INTER_AREA)
     spread = cv2.meanStdDev(grey)[1].item()
     if spread < 1:
         return 0.0
     return float(cv2.meanStdDev(cv2.Laplacian(grey, cv2.CV_16S))[1].item() / spread)
 
 
-def statistics(views: Views) -> dict[str, np.ndarray]:
-    """One array per column of dataset.FACTS that a view tells: brightness, contrast, hash, ..."""
-    n = len(views)
-    grey = cv2.cvtColor(views.reshape(n * VIEW, VIEW, 3), cv2.COLOR_RGB2GRAY).reshape(n, VIEW, VIEW)
-    histogram = _histograms(grey)
+def statistics(views: Views, samples: Samples) -> dict[str, np.ndarray]:
+    """One array per column of dataset.FACTS that the extracts tell: brightness, contrast, hash, ..."""
+    histogram = _histograms(views)
     share = histogram / VIEW**2
     levels = np.arange(256)
     mean = share @ levels
     contrast = np.sqrt(np.maximum(share @ levels**2 - mean**2, 0))
     logs = np.log2(share, out=np.zeros_like(share), where=share > 0)
     cumulated = share.cumsum(axis=1)
-    signature, hashes = signatures(grey)
+    signature, hashes = signatures(views)
     found = {
         "brightness": mean / 255,
         "contrast": contrast / 255,
         "low": (cumulated < 0.05).sum(axis=1) / 255,
         "high": (cumulated < 0.95).sum(axis=1) / 255,
         "entropy": -(share * logs).sum(axis=1),
-        "colorfulness": _colorfulness(views),
-        "border": _border(grey),
+        "colorfulness": _colorfulness(samples),
+        "border": _border(views),
     }
     return {name: values.astype(np.float32) for name, values in found.items()} | {
         "signature": signature,
@@ -72,27 +84,29 @@ def statistics(views: Views) -> dict[str, np.ndarray]:
     }
 
 
-def _histograms(grey: UInt8[np.ndarray, "n side side"]) -> Float[np.ndarray, "n 256"]:
-    n = len(grey)
-    shifted = grey.reshape(n, -1) + np.arange(n, dtype=np.int32)[:, None] * 256
+def _histograms(views: Views) -> Float[np.ndarray, "n 256"]:
+    n = len(views)
+    shifted = views.reshape(n, -1) + np.arange(n, dtype=np.int32)[:, None] * 256
     return np.bincount(shifted.reshape(-1), minlength=n * 256).reshape(n, 256).astype(np.float64)
 
 
-def _colorfulness(views: Views) -> Float[np.ndarray, " n"]:
+def _colorfulness(samples: Samples) -> Float[np.ndarray, " n"]:
     """Hasler & Suesstrunk (2003): deviation plus 0.3 x mean of the two opponent colours, over 255; 0 for grey."""
-    channels = views[:, ::2, ::2].reshape(len(views), -1, 3).astype(np.float32)  # a quarter of the pixels tells it
-    red, green, blue = channels[..., 0], channels[..., 1], channels[..., 2]
-    across, along = red - green, (red + green) / 2 - blue
-    deviation = np.hypot(across.std(axis=1), along.std(axis=1))
-    distance = np.hypot(across.mean(axis=1), along.mean(axis=1))
-    return np.asarray((deviation + 0.3 * distance) / 255, np.float64)
+    red, green, blue = samples.transpose(3, 0, 1, 2).reshape(3, len(samples), -1).astype(np.float32)
+    means, deviations = [], []
+    for colour in (red - green, (red + green) / 2 - blue):
+        mean = colour.mean(axis=1)
+        square = np.einsum("np,np->n", colour, colour) / colour.shape[1]
+        means.append(mean)
+        deviations.append(np.sqrt(np.maximum(square - mean**2, 0)))
+    return np.asarray((np.hypot(*deviations) + 0.3 * np.hypot(*means)) / 255, np.float64)
 
 
-def _border(grey: UInt8[np.ndarray, "n side side"]) -> Float[np.ndarray, " n"]:
+def _border(views: Views) -> Float[np.ndarray, " n"]:
     """Share of the area that uniform rows and columns at the edges take, as letterboxes and frames do."""
-    inside = np.ones(len(grey))
-    for axis in (1, 2):
-        uniform = np.ptp(grey, axis=3 - axis) <= _UNIFORM  # of every row, then of every column
+    inside = np.ones(len(views))
+    for lines in (views.transpose(2, 0, 1), views.transpose(1, 0, 2)):  # position in a row, then in a column, first
+        uniform = np.ptp(np.ascontiguousarray(lines), axis=0) <= _UNIFORM
         before = np.where(uniform.all(axis=1), VIEW, np.argmin(uniform, axis=1))
         after = np.where(uniform.all(axis=1), 0, np.argmin(uniform[:, ::-1], axis=1))
         inside *= (VIEW - before - after) / VIEW

@@ -3,12 +3,15 @@
     pixels.u8       one fitted image after the other, raw bytes; `slot` counts them
     facts.parquet   one row per image read: which file it was, its slot, its FACTS
     journal.arrow   the same for what was read since, a record batch per portion; it becomes part of
-                    facts.parquet when a scan ends, and when the next one begins after a kill
+                    facts.parquet when a scan ends, and when the next one begins after one that did not
     boot            when the machine was started; after a power cut the journal may know of pixels that
                     never reached the disk, so a journal from before the last start is not believed
 
-Pixels are written before the journal mentions them. A slot is never written again, so that a process that has
-mapped the pixels is not disturbed when a file changes and is read anew.
+Pixels are written before the journal mentions them. A slot with a picture is never written again, so that a process
+that has mapped the pixels is not disturbed when a file changes and is read anew.
+
+All of it can be made again from the images: a row without pixels, a damaged table, a file that is missing cost the
+time to read those images once more, and no more than that.
 """
 
 from __future__ import annotations
@@ -21,7 +24,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, Literal
 
 import numpy as np
 import polars as pl
@@ -32,6 +35,7 @@ from discern.data.dataset import FACTS, SCHEMA
 from discern.data.pixels import Images
 from discern.errors import storing
 from discern.files import write_table, writing
+from discern.progress import Progress
 
 IDENTITY = ("file", "row", "bytes", "modified")
 """An image is the same as long as these are."""
@@ -51,56 +55,77 @@ class Store:
 
     @property
     def rows(self) -> pl.DataFrame:
-        """Every image that a finished scan has read; columns of ROWS."""
-        path = self.folder / "facts.parquet"
-        return pl.read_parquet(path) if path.exists() else pl.DataFrame(schema=ROWS)
+        """Every image that has been read, as far as its pixels are there; columns of ROWS."""
+        table = kept_table(self.folder / "facts.parquet", ROWS)
+        if table is None:
+            return pl.DataFrame(schema=ROWS)
+        return table.filter(pl.col("slot") < self._slots)
 
     def images(self) -> Images:
         """All slots, mapped; the operating system keeps in memory what is used."""
-        path = self.folder / "pixels.u8"
-        return np.memmap(path, np.uint8, "r", shape=(path.stat().st_size // self._stride, self.size, self.size, 3))
+        return self._mapped("r")
+
+    @contextmanager
+    def adding(self, progress: Progress) -> Iterator[Addition]:
+        """Add images, alone among all processes; what was added stays however the block ends."""
+        with storing(self.folder):
+            self.folder.mkdir(parents=True, exist_ok=True)
+            lock = open(self.folder / "lock", "w")  # noqa: SIM115 - closed below
+        with lock:
+            self._wait(lock, progress)
+            known = self._recovered()
+            with storing(self.folder):
+                if known.is_empty():  # all slots are free, but who has mapped them may still look at them
+                    self._pixels.unlink(missing_ok=True)
+                with writing(self.folder / "boot") as temporary:
+                    temporary.write_text(_boot(), encoding="utf-8")
+                sink = pa.OSFile(str(self.folder / "journal.arrow"), "wb")
+            with sink:
+                yield Addition(self, known, sink)
+            self._recovered()
+
+    @property
+    def _pixels(self) -> Path:
+        return self.folder / "pixels.u8"
 
     @property
     def _stride(self) -> int:
         return self.size * self.size * 3
 
-    @contextmanager
-    def adding(self) -> Iterator[Addition]:
-        """Add images, alone among all processes; what was added stays however the block ends."""
-        with storing(self.folder):
-            self.folder.mkdir(parents=True, exist_ok=True)
-        with open(self.folder / "lock", "w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            known = self._recovered()
-            with storing(self.folder):
-                self._begin()
-                with open(self.folder / "journal.arrow", "wb") as sink:
-                    yield Addition(self, known, sink)
-            self._recovered()
+    @property
+    def _slots(self) -> int:
+        return self._pixels.stat().st_size // self._stride if self._pixels.exists() else 0
 
-    def _begin(self) -> None:
-        with writing(self.folder / "boot") as temporary:
-            temporary.write_text(_boot(), encoding="utf-8")
+    def _mapped(self, mode: Literal["r", "r+"]) -> Images:
+        shape = (self._slots, self.size, self.size, 3)
+        # A plain view: every look at a memmap makes another memmap, which takes longer than a small picture.
+        return (
+            np.asarray(np.memmap(self._pixels, np.uint8, mode, shape=shape)) if shape[0] else np.zeros(shape, np.uint8)
+        )
+
+    def _wait(self, lock: IO[str], progress: Progress) -> None:
+        with storing(self.folder):
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                progress.say("Another process is reading images of this folder: waiting until it has finished ...")
+                fcntl.flock(lock, fcntl.LOCK_EX)
 
     def _recovered(self) -> pl.DataFrame:
         """All rows, those of the journal moved into facts.parquet."""
         journal, boot = self.folder / "journal.arrow", self.folder / "boot"
-        rows = self.rows
-        if not journal.exists():
-            return rows
-        if boot.exists() and boot.read_text(encoding="utf-8") == _boot():
-            batches = list(_whole_batches(journal))
-            if batches:
-                with storing(self.folder):
-                    descriptor = os.open(self.folder / "pixels.u8", os.O_RDONLY)
-                    os.fsync(descriptor)
-                    os.close(descriptor)
-                added = pl.from_arrow(pa.Table.from_batches(batches))
-                assert isinstance(added, pl.DataFrame)
-                rows = pl.concat([rows, added.cast(ROWS)])  # type: ignore[arg-type]
-                write_table(self.folder / "facts.parquet", rows)
-        journal.unlink()
-        return rows
+        with storing(self.folder):
+            if journal.exists():
+                believed = boot.exists() and boot.read_text(encoding="utf-8") == _boot()
+                batches = list(_whole_batches(journal)) if believed else []
+                if batches and self._pixels.exists():
+                    _make_durable(self._pixels)
+                    added = pl.from_arrow(pa.Table.from_batches(batches))
+                    assert isinstance(added, pl.DataFrame)
+                    rows = pl.concat([self.rows, added.cast(ROWS)])  # type: ignore[arg-type]
+                    write_table(self.folder / "facts.parquet", rows.unique("slot", keep="last", maintain_order=True))
+                journal.unlink()
+        return self.rows
 
 
 class Addition:
@@ -109,31 +134,36 @@ class Addition:
     def __init__(self, store: Store, known: pl.DataFrame, sink: Any) -> None:
         self.known = known
         """Rows that were there before."""
-        self._store, self._sink = store, sink
-        self._writer: Any = None
+        self._store = store
+        with storing(store.folder):
+            self._writer = pa.ipc.new_stream(sink, _arrow_schema())
 
-    def reserve(self, count: int) -> tuple[Int[np.ndarray, " count"], Images]:
-        """Free slots for `count` images, and all slots to write into.
+    def reserve(self, count: int, *, taken: Int[np.ndarray, " slot"]) -> tuple[Int[np.ndarray, " count"], Images]:
+        """`count` slots that are not `taken`, and all slots to write into.
 
         The disk is reserved first: a full one is a StorageError here, not a crash (SIGBUS) in the middle.
         """
-        path, stride = self._store.folder / "pixels.u8", self._store._stride
-        path.touch()
-        capacity = path.stat().st_size // stride
-        free = np.setdiff1d(np.arange(capacity + count), self.known["slot"].to_numpy())[:count]
-        with open(path, "r+b") as file:
-            _reserve(file.fileno(), path.stat().st_size, (int(free.max(initial=-1)) + 1) * stride)
-        size = self._store.size
-        return free, np.memmap(path, np.uint8, "r+", shape=(path.stat().st_size // stride, size, size, 3))
+        path, present = self._store._pixels, self._store._slots
+        free = np.setdiff1d(np.arange(present + count), taken)[:count]
+        with storing(path), open(path, "ab") as file:
+            _reserve(file.fileno(), path.stat().st_size, (int(free.max(initial=-1)) + 1) * self._store._stride)
+        return free, self._store._mapped("r+")
 
     def add(self, rows: dict[str, Any]) -> None:
         """Note images whose pixels are written; columns of ROWS as lists or (masked) arrays."""
         schema = _arrow_schema()
         columns = [_column(rows[field.name], field.type) for field in schema]
-        if self._writer is None:
-            self._writer = pa.ipc.new_stream(self._sink, schema)
-        self._writer.write_batch(pa.RecordBatch.from_arrays(columns, schema=schema))
-        self._sink.flush()
+        with storing(self._store.folder):
+            self._writer.write_batch(pa.RecordBatch.from_arrays(columns, schema=schema))
+
+
+def kept_table(path: Path, schema: dict[str, Any]) -> pl.DataFrame | None:
+    """A table in the cache; None when there is none, or it is damaged or of another schema."""
+    try:
+        table = pl.read_parquet(path)
+    except (OSError, pl.exceptions.PolarsError, pl.exceptions.PanicException):
+        return None
+    return table if table.schema == schema else None
 
 
 @cache
@@ -156,21 +186,35 @@ def _column(values: Any, kind: pa.DataType) -> pa.Array:
 def _whole_batches(journal: Path) -> Iterator[pa.RecordBatch]:
     """The batches of a journal up to where a kill cut it off."""
     try:
-        with open(journal, "rb") as source:
-            yield from pa.ipc.open_stream(source)
-    except (pa.ArrowInvalid, OSError):
+        with pa.OSFile(str(journal)) as source, pa.ipc.open_stream(source) as batches:
+            if batches.schema == _arrow_schema():
+                yield from batches
+    except (pa.ArrowException, OSError):
         return
+
+
+def _make_durable(path: Path) -> None:
+    """Wait until what was written into a mapped file is on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _reserve(descriptor: int, present: int, wanted: int) -> None:
+    """Make a file larger, its disk space allotted; on a full disk it stays as it was."""
     if wanted <= present:
         return
-    if hasattr(os, "posix_fallocate"):
-        os.posix_fallocate(descriptor, present, wanted - present)
-        return
-    os.lseek(descriptor, present, os.SEEK_SET)  # macOS: write the zeros out
-    for offset in range(present, wanted, 1 << 24):
-        os.write(descriptor, bytes(min(1 << 24, wanted - offset)))
+    try:
+        if hasattr(os, "posix_fallocate"):
+            os.posix_fallocate(descriptor, present, wanted - present)
+            return
+        for offset in range(present, wanted, 1 << 24):  # macOS: write the zeros out
+            os.write(descriptor, bytes(min(1 << 24, wanted - offset)))
+    except OSError:
+        os.ftruncate(descriptor, present)
+        raise
 
 
 def _boot() -> str:

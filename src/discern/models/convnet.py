@@ -115,11 +115,11 @@ class ConvNet(Network):
                 channels, side = width, side + 2 * config.padding - config.kernel + 1
             ending = [nn.MaxPool2d(2)] + [nn.Dropout(config.stage_dropout)] * bool(config.stage_dropout)
             side //= 2
-            if side < 1:
-                raise UsageError(
-                    f"Images of {size} pixels are too small for this network: {len(config.stages)} halvings leave "
-                    "nothing; choose a larger size."
-                )
+        if side < 1:
+            raise UsageError(
+                f"Images of {size} pixels are too small for this network: {len(config.stages)} halvings leave "
+                "nothing; choose a larger size."
+            )
         self.features = nn.Sequential(*layers)
         self.head = nn.Sequential(*ending, *_head(config, channels, side, classes))
 

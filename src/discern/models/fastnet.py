@@ -29,6 +29,8 @@ _FLOOR = 4e-5
 """Added to every direction's variance before dividing by its root, as a share of all variance: directions that hold
 nothing (all of them but four in grey images) are not blown up."""
 
+_NOTHING = 1e-9  # variance of images of one colour, up to rounding: there is nothing to whiten
+
 _PORTION = 2**18  # pixels looked at together while whitening: 25 MB
 
 
@@ -64,10 +66,10 @@ class FastNet(Network):
                 f"Images of {size} pixels are too small for this network: {len(config.widths)} halvings leave "
                 "nothing; choose a larger size."
             )
-        self.whitening = nn.Conv2d(3, 2 * _DIRECTIONS, _PATCH)
-        self._whiten(torch.eye(_DIRECTIONS), torch.zeros(_DIRECTIONS))  # as it is, until `fit_inputs`
-        self.whitening.weight.requires_grad_(False)
-        layers: list[nn.Module] = [self.whitening, ACTIVATIONS[config.activation]()]
+        whitening = nn.Conv2d(3, 2 * _DIRECTIONS, _PATCH)
+        _whiten(whitening, torch.eye(_DIRECTIONS), torch.zeros(_DIRECTIONS))  # patches as they are, until `fit_inputs`
+        whitening.weight.requires_grad_(False)
+        layers: list[nn.Module] = [whitening, ACTIVATIONS[config.activation]()]
         channels = 2 * _DIRECTIONS
         for width in config.widths:
             layers += _group(channels, width, config.activation)
@@ -96,18 +98,20 @@ class FastNet(Network):
         mean = (total / count).cpu()
         covariance = (products / count).cpu() - mean.outer(mean)
         variances, vectors = torch.linalg.eigh(covariance)
-        floor = _FLOOR * variances.sum() + torch.finfo(torch.float64).tiny
+        if variances.sum() < _NOTHING:
+            return
+        floor = _FLOOR * variances.sum()
         rows = vectors.T / (variances.clamp_min(0) + floor).sqrt()[:, None]
         largest = rows.gather(1, rows.abs().argmax(1, keepdim=True))
         rows *= largest.sign()  # of a direction and its opposite, always the same one comes first
-        self._whiten(rows, mean)
+        _whiten(self.features.get_submodule("0"), rows, mean)
 
-    @torch.no_grad()
-    def _whiten(self, rows: Float[Tensor, "12 12"], mean: Float[Tensor, " 12"]) -> None:
-        filters = torch.cat([rows, -rows])
-        self.whitening.weight.copy_(filters.view_as(self.whitening.weight))
-        if self.whitening.bias is not None:
-            self.whitening.bias.copy_(-(filters @ mean))
+
+@torch.no_grad()
+def _whiten(layer: nn.Module, rows: Float[Tensor, "12 12"], mean: Float[Tensor, " 12"]) -> None:
+    filters = torch.cat([rows, -rows])
+    layer.get_parameter("weight").copy_(filters.view(-1, 3, _PATCH, _PATCH))
+    layer.get_parameter("bias").copy_(-(filters @ mean))
 
 
 def _group(inputs: int, outputs: int, activation: Activation) -> list[nn.Module]:

@@ -206,8 +206,17 @@ def _weights(config: NetworkConfig) -> str:
 
 
 def from_record(record: dict[str, Any]) -> Network:
-    """The untrained network that `Network.record` described; of what it names published weights it has none."""
-    config = configuration(FAMILIES[record.get("family", ConvNet.family)], record["config"])
+    """The network that `Network.record` described, untrained; published weights that it names are not fetched.
+
+    Raises NotARun for a family of networks that another version of Discern may know.
+    """
+    family = record.get("family", ConvNet.family)  # records of before there were families are ConvNets'
+    if family not in FAMILIES:
+        raise NotARun(
+            f"The run's network is of the family '{family}', which this Discern does not know; use the version that "
+            "trained it."
+        )
+    config = configuration(FAMILIES[family], record["config"])
     return config.build(classes=record["classes"], size=record["size"])
 
 

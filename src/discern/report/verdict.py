@@ -273,7 +273,8 @@ def _leakage(group: list[Finding], subject: Subject, whose: str) -> tuple[str, s
         )
         if names
     ]
-    title = f"Leakage{f' in {whose}' if whose else ''}: {', '.join(told) or wording.count(len(group), 'cluster of copies', 'clusters of copies')}"
+    what = ", ".join(told) or wording.count(len(group), "cluster of copies", "clusters of copies")
+    title = f"Leakage{f' in {whose}' if whose else ''}: {what}"
     leaked = known["train"] | known["val"]
     if not leaked:
         return title, "The checkpoint was chosen by a score that rewards learning by heart."

@@ -37,10 +37,11 @@ SUSPECTS = ("own", "cleanlab")
 """Who says which labels are suspect: a rule of our own, or the cleanlab package."""
 
 HINT = (
-    "No backbone is named: wrong labels and outliers are told by small patches of the images, far less reliably than "
-    "by a pretrained network; name one, such as --backbone mobilenetv2_100 (with --weights PATH when offline)."
+    "No backbone is named: wrong labels are told by small patches of the images and outliers by light and colour, far "
+    "less reliably than by a pretrained network; name one, such as --backbone mobilenetv2_100 (offline with --weights "
+    "PATH)."
 )
-"""Said before an audit by patches."""
+"""Said before an audit without a backbone."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,11 +83,11 @@ def audit(
 ) -> Audit:
     """Look at every image once and say what is wrong.
 
-    Label suspects and outliers are told by features: of the pretrained `backbone` where one is named (see
-    `load_backbone` for `weights`), else of patches of the images themselves, which tell far less. `suspects` is one of
-    SUSPECTS. `out` is a folder for the page, the table of scores and the findings. What was found is kept in the cache
-    for the same images, labels and splits. Nothing is changed. Raises UnknownName, UsageError or MissingExtra for what
-    cannot be done, before an image is read.
+    Label suspects and outliers are told by features of the pretrained `backbone` where one is named (see
+    `load_backbone` for `weights`), else by patches of the images and by their facts, which tell far less. `suspects`
+    is one of SUSPECTS. `out` is a folder for the page, the table of scores and the findings. What was found is kept in
+    the cache for the same images, labels and splits. Nothing is changed. Raises UnknownName, UsageError or
+    MissingExtra for what cannot be done, before an image is read.
     """
     progress = progress or Logged()
     refuse_means(backbone, weights, suspects)

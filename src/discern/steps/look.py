@@ -13,6 +13,7 @@ from discern.data.audit import unreadable_findings
 from discern.data.dataset import Dataset
 from discern.data.duplicates import copies
 from discern.data.findings import Finding, grouped
+from discern.data.outliers import by_facts, by_features, outlier_findings, outlier_scores
 from discern.data.patches import patch_features
 from discern.data.pixels import Pixels
 from discern.data.quality import FLAG, KINDS, quality_scores
@@ -20,8 +21,6 @@ from discern.data.suspects import (
     SUSPECTS,
     label_scores,
     out_of_sample,
-    outlier_findings,
-    outlier_scores,
     suspect_findings,
 )
 from discern.files import write_json, write_table
@@ -73,8 +72,9 @@ def found(
         findings += suspect_findings(good, probabilities, suggested)
         told["label_suspect"] = label_scores(good.labels, probabilities), suggested >= 0
     if len(good) > 2:
-        told["outlier"] = outlier_scores(features)
-        findings += outlier_findings(good, *told["outlier"])
+        space = by_facts(good) if backbone is None else by_features(features)
+        told["outlier"] = outlier_scores(space)
+        findings += outlier_findings(good, space, *told["outlier"])
     scores = _scores(dataset, findings).with_columns(
         column for kind, values in told.items() for column in _columns(kind, *values, readable, len(dataset))
     )
@@ -89,7 +89,7 @@ def _features(dataset: Dataset, pixels: Pixels, backbone: str | None, weights: s
     from discern.models.backbones import load_backbone  # torch and timm take seconds to import
     from discern.training.frozen import features
 
-    return features(dataset, pixels, load_backbone(backbone, weights), fit="pad", progress=progress).astype(np.float32)
+    return features(dataset, pixels, load_backbone(backbone, weights), progress=progress).astype(np.float32)
 
 
 def _scores(dataset: Dataset, findings: list[Finding]) -> pl.DataFrame:

@@ -36,7 +36,8 @@ class Row:
     recall: float | None
     """Share of them that was found."""
     precision: float | None
-    """Share of what was found, and was not found before, that was put in; none where the images have faults too."""
+    """Share of what was found that was put in: of all new pairs of copies, and of all suspect labels, so that labels
+    that were wrong before lower it; none for faults that the images may have too."""
     auprc: float | None = None
     """Area under the precision-recall curve of the score, for faults that are ranked."""
 

@@ -11,7 +11,6 @@ from jaxtyping import Float
 
 from discern.data.batches import plain_batches
 from discern.data.dataset import Dataset
-from discern.data.decode import Fit
 from discern.data.pixels import Pixels
 from discern.data.scan import DECODER_VERSION
 from discern.data.streaming import Stream
@@ -31,16 +30,15 @@ def features(
     pixels: Pixels | Stream,
     backbone: Backbone,
     *,
-    fit: Fit,
     cache: Path | None = None,
     progress: Progress | None = None,
 ) -> Float[np.ndarray, "image feature"]:
     """One row for each image, float16, memory-mapped; computed in bfloat16 and cached.
 
-    `fit` is how the Pixels were made. What is cached is known by weights, size, fit and the images' content.
+    What is cached is known by the weights, the images' content, and how they were made square.
     """
     side = backbone.size if backbone.fixed_size else max(pixels.size, _SMALLEST)
-    means = f"{DECODER_VERSION}|{backbone.name}|{backbone.weights}|{pixels.size}|{fit}|{side}|"
+    means = f"{DECODER_VERSION}|{backbone.name}|{backbone.weights}|{pixels.size}|{pixels.fit}|{side}|"
     key = hashlib.blake2b(means.encode(), digest_size=12)
     key.update("".join(digest or "-" for digest in dataset.table["digest"]).encode())
     path = (cache or cache_folder()) / "features" / f"{key.hexdigest()}.npy"
