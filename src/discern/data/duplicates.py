@@ -20,6 +20,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -29,9 +30,11 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from discern.data.dataset import Dataset
+from discern.data.decode import resized
 from discern.data.hamming import matches_within
 from discern.data.pixels import Beside, Pixels
 from discern.data.signature import VARIANTS, VIEW, Spectra, spectra, spectra_again, variants, varied
+from discern.data.store import kept_table
 from discern.files import cache_folder, write_table
 from discern.progress import Progress, Silent
 
@@ -68,6 +71,9 @@ _AT_ONCE = 64
 _BLOCK = 2
 """Rows of tiles that are gone through together, each by a thread."""
 
+_KEPT: dict[str, Any] = {"first": pl.String, "second": pl.String, "variant": pl.Int64, "correlation": pl.Float64}
+"""Columns of the cached pairs; images are named by their digests."""
+
 _PORTION = 2048
 """Pairs whose views are held in memory together."""
 
@@ -79,6 +85,16 @@ _CROPPED = 61
 
 _WINDOWS = ((0, VIEW), (0, _CROPPED), (1, _CROPPED), (3, _CROPPED))
 """Start and length of the windows in each direction; the first is all of it."""
+
+
+Rows = Int[np.ndarray, " row"]
+Candidates = Int[np.ndarray, "pair 3"]
+"""First row, second row, variant."""
+
+View = UInt8[np.ndarray, "side side 3"]
+
+Pair = tuple[int, int, int, float]
+"""The same with the correlation."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,25 +134,16 @@ def copies(
 
     What was found is cached under the images' content, so that it is looked for once.
     """
-    digests = dataset.table["digest"].drop_nulls().unique().sort()
-    key = hashlib.blake2b(f"{VERSION}|{pixels.size}|".encode() + "".join(digests).encode(), digest_size=12).hexdigest()
+    digests = "".join(dataset.table["digest"].drop_nulls().unique().sort())
+    key = hashlib.blake2b(f"{VERSION}|{pixels.size}|{pixels.fit}|{digests}".encode(), digest_size=12).hexdigest()
     path = (cache or cache_folder()) / "copies" / f"{key}.parquet"
-    place = {digest: row for row, digest in reversed(list(enumerate(dataset.table["digest"]))) if digest}
-    if path.exists():
-        table = pl.read_parquet(path)
-    else:
-        found = near_pairs(dataset, pixels, progress=progress)
-        digest = dataset.table["digest"]
-        table = pl.DataFrame(
-            {
-                "first": digest[found.first],
-                "second": digest[found.second],
-                "variant": found.variant,
-                "correlation": found.correlation,
-            },
-            {"first": pl.String, "second": pl.String, "variant": pl.Int64, "correlation": pl.Float64},
-        )
+    table = kept_table(path, _KEPT)
+    if table is None:
+        found, digest = near_pairs(dataset, pixels, progress=progress), dataset.table["digest"]
+        columns = (digest[found.first], digest[found.second], found.variant, found.correlation)
+        table = pl.DataFrame(dict(zip(_KEPT, columns, strict=True)), _KEPT)
         write_table(path, table)
+    place = {digest: row for row, digest in reversed(list(enumerate(dataset.table["digest"]))) if digest}
     near = NearPairs(
         first=np.array([place[digest] for digest in table["first"]], np.int64),
         second=np.array([place[digest] for digest in table["second"]], np.int64),
@@ -148,12 +155,7 @@ def copies(
     return clusters(len(dataset), np.array(pairs, np.int64).reshape(-1, 2)), near
 
 
-def near_pairs(
-    dataset: Dataset,
-    pixels: Pixels | Beside,
-    *,
-    progress: Progress | None = None,
-) -> NearPairs:
+def near_pairs(dataset: Dataset, pixels: Pixels | Beside, *, progress: Progress | None = None) -> NearPairs:
     """All pairs of readable pictures that are edited copies of each other.
 
     One picture of each exact cluster stands for it. Flat pictures, which show nothing, are left out. Of pictures
@@ -181,16 +183,6 @@ def near_pairs(
         variant=np.array(columns[2], np.int64),
         correlation=np.array(columns[3], np.float64),
     )
-
-
-Rows = Int[np.ndarray, " row"]
-Candidates = Int[np.ndarray, "pair 3"]
-"""First row, second row, variant."""
-
-View = UInt8[np.ndarray, "side side 3"]
-
-Pair = tuple[int, int, int, float]
-"""The same with the correlation."""
 
 
 def _distinct(dataset: Dataset) -> Rows:
@@ -308,9 +300,7 @@ def _views(dataset: Dataset, pixels: Pixels | Beside, rows: Rows) -> UInt8[np.nd
     width, height = (dataset.table[name].to_numpy()[rows] for name in ("width", "height"))
     views = np.empty((len(rows), VIEW, VIEW, 3), np.uint8)
     for at, row in enumerate(index.tolist()):
-        image = pixels.content(row, int(width[at]), int(height[at]))
-        method = cv2.INTER_AREA if min(image.shape[:2]) >= VIEW else cv2.INTER_LINEAR
-        cv2.resize(image, (VIEW, VIEW), dst=views[at], interpolation=method)
+        views[at] = resized(pixels.content(row, int(width[at]), int(height[at])), VIEW, VIEW)
     return views
 
 

@@ -2,7 +2,8 @@
 
 Cut the hashes into radius + k blocks: two hashes within the radius agree on at least k whole blocks (pigeonhole;
 Norouzi, Punjani & Fleet, 2012, for k = 1). So for every choice of k blocks, sort by those blocks and compare only
-hashes that agree on them. k grows with the number of hashes so that few agree by chance.
+hashes that agree on them. k grows with the number of hashes so that few agree by chance. A pair that agrees on more
+blocks is met again and again, and counts the first time.
 """
 
 from __future__ import annotations
@@ -13,45 +14,66 @@ from itertools import combinations, pairwise
 import numpy as np
 from jaxtyping import Int, UInt64
 
+from discern.errors import DataError
+
 Hashes = UInt64[np.ndarray, " n"]
 Pairs = Int[np.ndarray, "pair 2"]
 
 _AT_ONCE = 1 << 22
 """Comparisons made together: 100 MB at most."""
 
+_MOST = 1 << 28
+"""Pairs that are returned at most: 4 GB."""
+
 _BITS = 64
 
 
 def pairs_within(hashes: Hashes, radius: int) -> Pairs:
-    """Positions (i, j), i < j, of all hashes that differ in at most `radius` bits, sorted."""
-    found = []
-    for mask in _masks(len(hashes), radius):
-        key = hashes & mask
-        order = np.argsort(key)
-        sorted_key = key[order]
-        stop = np.searchsorted(sorted_key, sorted_key, side="right")
-        for left, right in _ranges(np.arange(1, len(hashes) + 1), stop):
-            first, second = order[left], order[right]
-            near = np.bitwise_count(hashes[first] ^ hashes[second]) <= radius
-            found.append(np.stack([first[near], second[near]], axis=1))
-    return _unique(np.sort(np.concatenate(found), axis=1)) if found else np.zeros((0, 2), np.int64)
+    """Positions (i, j), i < j, of all hashes that differ in at most `radius` bits, sorted.
+
+    Equal hashes are searched for once, but k of them are k (k - 1) / 2 pairs: raises DataError when there would be
+    too many for the memory.
+    """
+    values, member, count = np.unique(hashes, return_inverse=True, return_counts=True)
+    repeated = np.flatnonzero(count > 1)
+    near = np.concatenate([_near(values, values, radius, among=True), np.stack([repeated, repeated], axis=1)])
+    pairs = count[near].prod(axis=1)
+    if pairs.sum() > _MOST:
+        raise DataError(
+            f"{len(hashes):,} hashes, of which {len(values):,} are distinct, make {pairs.sum():,} pairs: too many to "
+            "list; look for pairs among the distinct ones."
+        )
+    order, begin = np.argsort(member, kind="stable"), count.cumsum() - count
+    first, second = np.repeat(near, pairs, axis=0).T
+    turn = np.arange(pairs.sum()) - np.repeat(pairs.cumsum() - pairs, pairs)
+    one, other = order[begin[first] + turn // count[second]], order[begin[second] + turn % count[second]]
+    once = (first != second) | (one < other)
+    return _sorted(np.sort(np.stack([one[once], other[once]], axis=1), axis=1))
 
 
 def matches_within(queries: Hashes, hashes: Hashes, radius: int) -> Pairs:
-    """(q, i) of all queries and hashes that differ in at most `radius` bits, sorted."""
-    found = []
+    """(q, i) of all queries and hashes that differ in at most `radius` bits, sorted; best asked of distinct ones."""
+    return _sorted(_near(queries, hashes, radius, among=False))
+
+
+def _near(queries: Hashes, hashes: Hashes, radius: int, *, among: bool) -> Pairs:
+    """Every near (query, hash) once; when looking among themselves, each pair in one direction only."""
+    found, earlier = [np.zeros((0, 2), np.int64)], list[np.uint64]()
     for mask in _masks(len(hashes), radius):
-        key = hashes & mask
+        key, wanted = hashes & mask, queries & mask
         order = np.argsort(key)
-        sorted_key, wanted = key[order], queries & mask
-        asking = np.argsort(wanted)  # in sorted order the lookups stay in the cache
-        start = np.searchsorted(sorted_key, wanted[asking], side="left")
-        stop = np.searchsorted(sorted_key, wanted[asking], side="right")
-        for left, right in _ranges(start, stop):
+        asking = order if among else np.argsort(wanted)  # in sorted order the lookups stay in the cache
+        key, wanted = key[order], wanted[asking]
+        start = np.arange(1, len(key) + 1) if among else np.searchsorted(key, wanted, side="left")
+        for left, right in _ranges(start, np.searchsorted(key, wanted, side="right")):
             first, second = asking[left], order[right]
-            near = np.bitwise_count(queries[first] ^ hashes[second]) <= radius
-            found.append(np.stack([first[near], second[near]], axis=1))
-    return _unique(np.concatenate(found)) if found else np.zeros((0, 2), np.int64)
+            difference = queries[first] ^ hashes[second]
+            new = np.bitwise_count(difference) <= radius
+            for agreed in earlier:
+                new[new] = (difference[new] & agreed) != 0
+            found.append(np.stack([first[new], second[new]], axis=1))
+        earlier.append(mask)
+    return np.concatenate(found)
 
 
 def _masks(count: int, radius: int) -> Iterator[np.uint64]:
@@ -83,9 +105,5 @@ def _ranges(
         begin = end
 
 
-def _unique(pairs: Pairs) -> Pairs:
-    if not len(pairs):
-        return pairs
-    width = int(pairs[:, 1].max()) + 1
-    codes = np.unique(pairs[:, 0].astype(np.int64) * width + pairs[:, 1])
-    return np.stack(np.divmod(codes, width), axis=1)
+def _sorted(pairs: Pairs) -> Pairs:
+    return pairs[np.lexsort((pairs[:, 1], pairs[:, 0]))]

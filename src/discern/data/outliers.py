@@ -29,6 +29,9 @@ _FACTS = ("brightness", "contrast", "low", "high", "entropy", "colorfulness", "s
 _FARTHEST = 8.0
 """Deviations by which a fact counts as different at most: one fact alone does not make any distance."""
 
+_SAME = 1e-3
+"""Distance up to which points are one but for rounding."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Space:
@@ -67,7 +70,8 @@ def outlier_scores(space: Space, *, seed: int = 0) -> tuple[Float[np.ndarray, " 
     Neighbours are looked for among ten thousand images at most, drawn by the seed.
     """
     distance = _to_neighbours(space.points, seed)
-    far = (distance - np.median(distance)) / _deviation(distance)
+    usual = distance[distance > _SAME] if (distance > _SAME).any() else distance  # copies are near, but not usual
+    far = (distance - np.median(usual)) / _deviation(usual)
     return np.clip(1 - far / (2 * space.limit), 0, 1), far > space.limit
 
 

@@ -78,14 +78,14 @@ def grouped_by(dataset: Dataset, pattern: str) -> Dataset:
         raise UsageError(
             f"'{pattern}' is not a regular expression ({error}); try something like '(\\d+)_'."
         ) from error
+    part = 1 if expression.groups else 0
     found = [expression.search(name) for name in dataset.images]
-    if not any(found):
+    groups = [(match.group(part) or None) if match else None for match in found]
+    if not any(groups):
         raise UsageError(
             f"'{pattern}' matches no image name in {dataset.root}, such as {dataset.images[0]}; "
             "check the expression, or leave --group-by out."
         )
-    part = 1 if expression.groups else 0
-    groups = [(match.group(part) or None) if match else None for match in found]
     return dataset.with_columns(pl.Series("group", groups, dtype=pl.String))
 
 

@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 from jaxtyping import Float, UInt8
 
+from discern.data.decode import LONGER, resized
 from discern.data.signature import VIEW, signatures
 
 Rgb = UInt8[np.ndarray, "height width 3"]
@@ -19,28 +20,24 @@ Samples = UInt8[np.ndarray, "n sampled sampled 3"]
 SAMPLED = 32
 """Pixels in each direction that the colours are taken from: a thousand tell them."""
 
-_LONGEST = 128
-"""Pixels of the longer side at which sharpness is measured; smaller pictures are not enlarged."""
-
 _UNIFORM = 8
 """Grey levels between the darkest and the brightest pixel of a row that belongs to a border."""
 
 
 def shrunk(picture: Rgb) -> Grey:
-    """The picture in grey, in its shape, its longer side _LONGEST at most."""
+    """The picture in grey, its longer side LONGER pixels: sharpness depends on it. Smaller ones are not enlarged."""
     height, width = picture.shape[:2]
     grey = cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY)
-    scale = _LONGEST / max(height, width)
+    scale = LONGER / max(height, width)
     if scale >= 1:
         return grey
     shape = (max(1, round(width * scale)), max(1, round(height * scale)))
-    return cv2.resize(grey, shape, interpolation=cv2.INTER_AREA)
+    return resized(grey, *shape)
 
 
 def view(grey: Grey) -> UInt8[np.ndarray, "side side"]:
     """All of it squashed to a small square."""
-    method = cv2.INTER_AREA if min(grey.shape) >= VIEW else cv2.INTER_LINEAR
-    return cv2.resize(grey, (VIEW, VIEW), interpolation=method)
+    return resized(grey, VIEW, VIEW)
 
 
 def sample(picture: Rgb) -> UInt8[np.ndarray, "sampled sampled 3"]:

@@ -54,15 +54,13 @@ def load_backbone(name: str, weights: str = "auto") -> Backbone:
     if not timm.is_model(name):
         raise UnknownName("backbone", name, timm.list_models())
     folder = Path(weights)
-    try:
+    try:  # with its classifier, which is taken off afterwards: timm is lenient about weights for a network without
         if weights == "auto":
-            network = timm.create_model(name, pretrained=True, num_classes=0)
+            network = timm.create_model(name, pretrained=True)
         elif folder.is_dir():
-            network = timm.create_model(f"local-dir:{folder}", pretrained=True, num_classes=0)
+            network = timm.create_model(f"local-dir:{folder}", pretrained=True)
         elif folder.suffix == ".safetensors" and folder.is_file():
-            network = timm.create_model(
-                name, pretrained=True, pretrained_cfg_overlay={"file": str(folder)}, num_classes=0
-            )
+            network = timm.create_model(name, pretrained=True, pretrained_cfg_overlay={"file": str(folder)})
         else:
             raise UsageError(
                 f"No weights at {weights}: give a folder with config.json and model.safetensors, or a .safetensors "
@@ -81,6 +79,7 @@ def load_backbone(name: str, weights: str = "auto") -> Backbone:
     config: dict[str, Any] = dict(network.pretrained_cfg)  # type: ignore[arg-type]
     if folder.is_dir() and config.get("architecture", name) != name:
         raise UsageError(f"{weights} holds weights of {config['architecture']}, not {name}; name that model.")
+    network.reset_classifier(0)  # type: ignore[operator]
     return Backbone(
         name=name,
         network=network.eval(),
