@@ -191,6 +191,12 @@ def scene(seed, kind, side):
     return Image.fromarray(picture.clip(0, 255).astype(np.uint8))
 
 
+@pytest.fixture(scope="session")
+def draw_scene():
+    """`draw_scene(seed, kind, side)`: a single picture of those that `scenes` writes."""
+    return scene
+
+
 @pytest.fixture
 def scenes(tmp_path):
     """A factory: `scenes({"cat": 30, "train/dog": 30})` writes pictures as photos are: smooth, with fine detail.

@@ -36,9 +36,11 @@ def test_tool_photos_are_refused_and_become_a_judged_model_without_the_copies(re
     (conflict,) = [f for f in findings if f["kind"] == "label_conflict"]
     assert conflict["rows"] == ["dataset/Axe/0014.jpg", "dataset/Hammer/0074.jpg"]
     (tiny,) = [f for f in findings if f["kind"] == "tiny"]
-    assert len(tiny["rows"]) == sum(
-        min(Image.open(file).size) < 20 for file in tools.glob("dataset*/*/*") if file.suffix == ".jpg"
-    )
+    sides = []
+    for file in tools.glob("dataset*/*/*.*"):
+        with Image.open(file) as picture:
+            sides.append(min(picture.size))
+    assert len(tiny["rows"]) == sum(side < 20 for side in sides) == 103
 
     predicted = discern("predict", run, tools / "dataset_testing" / "Axe", "--json").json["predictions"]
     stored = pl.read_parquet(run / "predictions.parquet").filter(pl.col("split") == "test", pl.col("label") == "Axe")

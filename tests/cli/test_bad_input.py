@@ -381,7 +381,7 @@ def test_a_full_disk_under_the_cache(refused, colours, mounted, monkeypatch, tmp
     monkeypatch.setenv("DISCERN_CACHE", str(disk))
     photos = colours(BALANCED)
     refused(USAGE, "The disk is full", "audit", photos)
-    assert [name for name in os.listdir(disk / "scans") if not name.startswith(".")] == []
+    assert list(disk.rglob("facts.parquet")) == []  # nothing is taken for read
 
 
 def test_a_full_disk_under_the_runs_can_be_gone_on_from(refused, discern, colours, mounted, tiny):

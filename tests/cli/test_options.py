@@ -9,7 +9,7 @@ from discern.cli.main import COMMANDS
 
 OPTIONS = {
     "demo": "--out --json",
-    "audit": "PHOTOS --test --val --json",
+    "audit": "PHOTOS --test --val --backbone --weights --suspects --out --self-check --seed --json",
     "relabel": "PHOTOS IMAGES --to --drop --keep --because --new-class --from --list --undo --json",
     "curate": "PHOTOS OUT --test --val --test-per-class --max-per-class --keep-duplicates --size --fit --balance --seed "
     "--json",

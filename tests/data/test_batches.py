@@ -1,4 +1,5 @@
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import polars as pl
@@ -8,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from discern.data.augment import Augmentation
-from discern.data.batches import plain_batches, training_batches
+from discern.data.batches import Balance, plain_batches, training_batches
 from discern.data.dataset import Dataset
 from discern.data.pixels import Pixels
 
@@ -34,13 +35,14 @@ def made(count, size=8):
     return dataset, Pixels(array=rng.integers(0, 256, (count + 5, size, size, 3), np.uint8))
 
 
-def epoch_of(dataset, pixels, *, batch_size=7, augmentation=STRONG, seed=0, epoch=0):
+def epoch_of(dataset, pixels, *, batch_size=7, augmentation=STRONG, balance="none", seed=0, epoch=0):
     return list(
         training_batches(
             dataset,
             pixels,
             batch_size=batch_size,
             augmentation=augmentation,
+            balance=balance,
             seed=seed,
             epoch=epoch,
             device=torch.device("cpu"),
@@ -91,10 +93,31 @@ def test_another_epoch_or_seed_has_another_order_and_other_pictures(other):
     assert not any(np.array_equal(pictures[row], others[row]) for row in range(60))
 
 
+@pytest.mark.parametrize("balance", get_args(Balance))
+def test_every_part_of_an_epoch_has_all_classes(balance):
+    dataset, pixels = made(600)
+    labels = np.concatenate([batch.labels.numpy() for batch in epoch_of(dataset, pixels, balance=balance)])
+    whole = np.bincount(labels) / len(labels)
+    for part in np.array_split(labels, 6):
+        assert np.abs(np.bincount(part, minlength=3) / len(part) - whole).max() < 0.2
+
+
+@pytest.mark.parametrize("balance", ["sampler", "oversample"])
+def test_an_image_that_comes_again_comes_varied(balance):
+    dataset, pixels = made(40)
+    pictures = {}
+    for batch in epoch_of(dataset, pixels, balance=balance):
+        for row, image in zip(batch.rows.tolist(), batch.images.numpy(), strict=True):
+            pictures.setdefault(row, []).append(image.tobytes())
+    again = [seen for seen in pictures.values() if len(seen) > 1]
+    assert again
+    assert all(len(set(seen)) == len(seen) for seen in again)
+
+
 def test_leaving_an_epoch_early_is_quiet_and_spoils_nothing():
     dataset, pixels = made(30)
     batches = training_batches(
-        dataset, pixels, batch_size=4, augmentation=STRONG, seed=0, epoch=0, device=torch.device("cpu")
+        dataset, pixels, batch_size=4, augmentation=STRONG, balance="none", seed=0, epoch=0, device=torch.device("cpu")
     )
     first = next(batches)
     batches.close()
@@ -127,7 +150,14 @@ def test_plain_batches_are_the_images_in_order(batch_size):
 def test_on_a_gpu_the_same_pictures_within_rounding():
     dataset, pixels = made(30, size=32)
     cuda = training_batches(
-        dataset, pixels, batch_size=7, augmentation=STRONG, seed=0, epoch=0, device=torch.device("cuda")
+        dataset,
+        pixels,
+        batch_size=7,
+        augmentation=STRONG,
+        balance="none",
+        seed=0,
+        epoch=0,
+        device=torch.device("cuda"),
     )
     for ours, theirs in zip(epoch_of(dataset, pixels), cuda, strict=True):
         np.testing.assert_array_equal(ours.rows, theirs.rows)

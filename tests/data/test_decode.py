@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
-from discern.data.decode import FITS, decode
+from discern.data.decode import FITS, LONGER, SHORTER, decode, resized
 from discern.errors import UnreadableImage
 
 ORIENTATION = 0x0112
@@ -211,6 +211,29 @@ def test_an_orientation_that_does_not_exist_turns_nothing(orientation):
     assert (decode(data, size=32, fit="pad").width, decode(data, size=32, fit="pad").height) == (60, 40)
 
 
+def turned(**options):
+    exif = Image.Exif()
+    exif[ORIENTATION] = 6
+    return encode(scene(60, 40), "JPEG", exif=exif.tobytes(), **options)
+
+
+def test_the_orientation_may_stand_behind_a_large_colour_profile():
+    data = turned(icc_profile=b"\xff\xda\xff\xe1Exif" * 20_000)
+    assert (decode(data, size=32, fit="pad").width, decode(data, size=32, fit="pad").height) == (40, 60)
+
+
+def test_markers_may_be_padded():
+    data = turned()
+    start = data.index(b"\xff\xe1")
+    padded = data[:start] + b"\xff\xff\xff" + data[start:]
+    assert (decode(padded, size=32, fit="pad").width, decode(padded, size=32, fit="pad").height) == (40, 60)
+
+
+def test_the_word_exif_in_a_comment_turns_nothing():
+    data = encode(scene(60, 40), "JPEG", comment=b"Exif\0\0" + turned()[30:80])
+    assert (decode(data, size=32, fit="pad").width, decode(data, size=32, fit="pad").height) == (60, 40)
+
+
 BAD_EXIF = b"\xff\xe1\x00\x16Exif\x00\x00II*\x00\x08\x00\x00\x00\x09\x00\x12\x01\x03\x00"
 
 
@@ -297,6 +320,33 @@ def test_scaled_jpeg_decoding_is_close_to_the_full_one(size, fit):
     data = encode(picture, "JPEG", quality=95)
     full = np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))
     assert_close(decode(data, size=size, fit=fit).image, pillow_fit(Image.fromarray(full), size, fit), mean=2)
+
+
+@pytest.mark.parametrize("fit", FITS)
+@pytest.mark.parametrize("size", [8, 32, 300])
+@pytest.mark.parametrize(("width", "height"), [(640, 480), (480, 640), (900, 100), (100, 80), (2000, 2000)])
+def test_of_a_jpeg_enough_is_decoded_for_statistics(width, height, size, fit):
+    picture = decode(encode(scene(width, height), "JPEG"), size=size, fit=fit).picture
+    assert max(picture.shape[:2]) >= min(LONGER, max(width, height))
+    assert min(picture.shape[:2]) >= min(SHORTER, min(width, height))
+
+
+@pytest.mark.parametrize("times", [1.1, 1.3, 1.5, 1.8, 2.4, 4])
+def test_making_smaller_is_about_as_good_as_lanczos(times):
+    rng = np.random.default_rng(0)
+    fine = sum(
+        cv2.resize(rng.normal(size=(cells, cells)), (240, 240), interpolation=cv2.INTER_CUBIC) / cells
+        for cells in (4, 10, 30, 80, 240)
+    )
+    picture = np.clip(128 + 300 * fine, 0, 255).astype(np.uint8)
+    side = round(240 / times)
+    expected = np.asarray(Image.fromarray(picture).resize((side, side), Image.Resampling.LANCZOS)).astype(float)
+
+    def error(method):
+        return np.sqrt(((cv2.resize(picture, (side, side), interpolation=method) - expected) ** 2).mean())
+
+    ours = np.sqrt(((resized(picture, side, side) - expected) ** 2).mean())
+    assert ours <= 1.1 * min(error(cv2.INTER_AREA), error(cv2.INTER_LINEAR))
 
 
 @given(width=st.integers(1, 70), height=st.integers(1, 70), size=st.integers(1, 40), fit=st.sampled_from(FITS))

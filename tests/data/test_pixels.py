@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from discern.data.pixels import Pixels, creating_pixels, read_pixels
+from discern.data.decode import FITS, fit_square
+from discern.data.pixels import Beside, Pixels
 
 
 def test_statistics_are_numpys(tmp_path):
@@ -29,18 +30,35 @@ def test_taking_gives_a_copy_in_the_asked_order():
     assert array.max() == 3
 
 
-def test_what_was_created_is_mapped_back(tmp_path):
-    with creating_pixels(tmp_path / "p.npy", 3, 5) as array:
-        assert array.shape == (3, 5, 5, 3)
-        assert not array.any()
-        array[1] = 7
-    pixels = read_pixels(tmp_path / "p.npy")
-    assert pixels.size == 5
-    assert [pixels.array[row].max() for row in range(3)] == [0, 7, 0]
-    with pytest.raises(ValueError, match="read-only"):
-        pixels.array[0] = 1
+@pytest.mark.parametrize(("width", "height"), [(80, 40), (40, 80), (50, 50), (7, 300), (1, 500), (33, 32)])
+@pytest.mark.parametrize("fit", FITS)
+def test_the_content_is_without_the_borders_that_fitting_added(width, height, fit):
+    picture = np.random.default_rng(0).integers(1, 256, (height, width, 3), np.uint8)
+    square = fit_square(picture, size=32, fit=fit)
+    content = Pixels(array=square[None], fit=fit).content(0, width, height)
+    if fit != "pad":
+        np.testing.assert_array_equal(content, square)
+        return
+    assert content.all()  # no border is left
+    assert content.sum() == square.sum()  # and nothing but borders is gone
 
 
-def test_the_whole_file_is_reserved_before_the_first_pixel(tmp_path):
-    with creating_pixels(tmp_path / "p.npy", 100, 32):
-        assert (tmp_path / "p.npy").stat().st_blocks * 512 >= 100 * 32 * 32 * 3
+def test_a_dark_picture_is_not_taken_for_borders():
+    black = np.zeros((1, 32, 32, 3), np.uint8)
+    assert Pixels(array=black, fit="squash").content(0, 80, 40).shape == (32, 32, 3)
+    assert Pixels(array=black, fit="pad").content(0, 80, 40).shape == (16, 32, 3)
+
+
+def test_images_come_in_the_asked_order_some_at_a_time():
+    pixels = Pixels(array=np.arange(9, dtype=np.uint8)[:, None, None, None] * np.ones((1, 2, 2, 3), np.uint8))
+    batches = [batch[:, 0, 0, 0].tolist() for batch in pixels.in_order(np.array([8, 0, 3, 3, 5]), 2)]
+    assert batches == [[8, 0], [3, 3], [5]]
+
+
+def test_two_pixels_beside_each_other_are_one():
+    first = Pixels(array=np.full((3, 8, 8, 3), 1, np.uint8), fit="pad")
+    second = Pixels(array=np.full((2, 8, 8, 3), 2, np.uint8), fit="pad")
+    both = Beside(first=first, second=second)
+    assert (both.size, both.fit) == (8, "pad")
+    assert [both.content(row, 8, 8).max() for row in range(5)] == [1, 1, 1, 2, 2]
+    assert both.content(4, 8, 4).shape == (4, 8, 3)

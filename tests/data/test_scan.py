@@ -1,5 +1,11 @@
+import gc
 import os
 import shutil
+import signal
+import subprocess
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
 import numpy as np
@@ -9,7 +15,7 @@ from PIL import Image
 
 from discern.data import scan as scan_module
 from discern.data.decode import FITS, decode
-from discern.data.scan import cache_folder, load_images, scan
+from discern.data.scan import cache_folder, load_images, scan, store_of
 from discern.data.sources import open_dataset
 from discern.errors import StorageError
 
@@ -121,12 +127,35 @@ def test_what_changed_is_scanned_anew(photos, change):
         options |= {"size": 20} if change == "size" else {"fit": "crop"}
     counting = Counting()
     after, pixels = scan(open_dataset(root), **options, progress=counting)
-    assert counting.read == len(after) == 4 + (change == "new")
+    assert counting.read == (4 if change in ("size", "fit") else 1)
+    assert len(after) == 4 + (change == "new")
     assert pixels.size == options["size"]
+    for image, index in after.table.select("image", "index").iter_rows():
+        expected = decode((root / image).read_bytes(), **options).image
+        np.testing.assert_array_equal(pixels.array[index], expected)
     if change == "content":
         assert after.table.row(0, named=True)["width"] == 50
-        assert (pixels.array[0, 8, 8] == [254, 0, 0]).all()
         assert after.table["digest"][0] != before.table["digest"][0]
+
+
+def test_pixels_in_use_are_not_touched_when_a_file_changes(photos):
+    root = photos({"cat": 2, "dog": 2})
+    scanned, pixels = scan(open_dataset(root), size=16, fit="pad")
+    before = pixels.take(scanned.index)
+    for colour in ("red", "green"):
+        Image.new("RGB", (50, 40), colour).save(root / "cat/0.jpg")
+        scan(open_dataset(root), size=16, fit="pad")
+    np.testing.assert_array_equal(pixels.take(scanned.index), before)
+
+
+def test_one_file_named_twice_is_read_once(photos):
+    dataset = open_dataset(photos({"cat": 2, "dog": 2}))
+    twice = dataset.with_rows([0, 1, 2, 3, 0, 1])
+    counting = Counting()
+    scanned, pixels = scan(twice, size=16, fit="pad", progress=counting)
+    assert counting.read == 4
+    assert scanned.index[4:].tolist() == scanned.index[:2].tolist()
+    assert pixels.array[scanned.index].any(axis=(1, 2, 3)).all()
 
 
 def test_unreadable_images_are_kept_as_rows_with_their_problem(photos):
@@ -173,62 +202,178 @@ def test_a_file_that_became_a_directory_or_may_not_be_read(photos, shared_tmp, u
     ]
 
 
-def test_an_interrupted_scan_leaves_nothing_and_the_next_one_is_whole(photos, cache):
-    dataset = open_dataset(photos({"cat": 40, "dog": 40}))
+def test_an_interrupted_scan_keeps_what_it_has_read(photos, tmp_path):
+    dataset = open_dataset(photos({"cat": 100, "dog": 100}))
     with pytest.raises(KeyboardInterrupt):
         scan(dataset, size=16, fit="pad", progress=Interrupting(after=33))
-    assert [path for path in cache.rglob("*") if path.is_file()] == []
-    scanned, pixels = scan(dataset, size=16, fit="pad")
-    assert scanned.table["digest"].null_count() == 0
-    assert pixels.array.any(axis=(1, 2, 3)).all()
+    counting = Counting()
+    scanned, pixels = scan(dataset, size=16, fit="pad", progress=counting)
+    assert 0 < counting.read <= 200 - 33
+    assert_as_scanned_at_once(scanned, pixels, dataset, tmp_path / "another cache")
+
+
+def assert_as_scanned_at_once(scanned, pixels, dataset, cache):
+    """The scan has given what one that nothing happened to gives."""
+    expected, its_pixels = scan(dataset, size=pixels.size, fit=pixels.fit, cache=cache)
+    assert scanned.table.drop("index").equals(expected.table.drop("index"))
+    np.testing.assert_array_equal(pixels.take(scanned.index), its_pixels.take(expected.index))
+
+
+SCANNER = """
+import os, signal, sys
+from contextlib import contextmanager
+
+from discern.data.scan import scan
+from discern.data.sources import open_dataset
+
+root, fatal = sys.argv[1], float(sys.argv[2])
+read = 0
+
+
+class Watch:
+    @contextmanager
+    def track(self, label, total, unit="images"):
+        def advance(done, note):
+            global read
+            read += done
+            print(read, flush=True)
+            if read >= fatal:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+        yield advance
+
+    def say(self, message):
+        print(message, flush=True)
+
+
+scan(open_dataset(root), size=16, fit="pad", progress=Watch())
+"""
+
+
+def scanning(root, fatal="inf"):
+    """A process that scans, says how many images it has read, and is killed when they are so many."""
+    return subprocess.Popen([sys.executable, "-c", SCANNER, root, str(fatal)], stdout=subprocess.PIPE, text=True)
+
+
+def said(process):
+    """How many images it has read, and everything it said."""
+    lines = process.communicate(timeout=120)[0].split("\n")
+    return max((int(line) for line in lines if line.isdecimal()), default=0), lines
+
+
+def test_a_killed_scan_is_gone_on_with(photos, tmp_path):
+    dataset = open_dataset(photos({"cat": 150, "dog": 150}))
+    process = scanning(dataset.root, fatal=100)
+    read, _ = said(process)
+    assert process.returncode == -signal.SIGKILL
+    counting = Counting()
+    scanned, pixels = scan(dataset, size=16, fit="pad", progress=counting)
+    assert read >= 100
+    assert counting.read == 300 - read  # what was counted was kept: nothing is read twice but what was in flight
+    assert_as_scanned_at_once(scanned, pixels, dataset, tmp_path / "another cache")
+
+
+def test_a_scan_killed_again_and_again_gets_done(photos, tmp_path):
+    dataset = open_dataset(photos({"cat": 150, "dog": 150}))
+    read = [said(scanning(dataset.root, fatal=64))[0] for _ in range(4)]
+    counting = Counting()
+    scanned, pixels = scan(dataset, size=16, fit="pad", progress=counting)
+    assert sum(read) + counting.read == 300
+    assert_as_scanned_at_once(scanned, pixels, dataset, tmp_path / "another cache")
+
+
+def test_after_a_power_cut_unfinished_work_is_not_believed(photos, cache, tmp_path):
+    """Its pixels may never have reached the disk, even where the journal did."""
+    dataset = open_dataset(photos({"cat": 100, "dog": 100}))
+    scan(dataset.filter(pl.col("index") < 50), size=16, fit="pad")
+    said(scanning(dataset.root, fatal=60))
+    (store,) = (cache / "scans").iterdir()
+    (store / "boot").write_text("another start of the machine")
+    with open(store / "pixels.u8", "r+b") as file:
+        file.seek(50 * 16 * 16 * 3)
+        file.write(bytes(150 * 16 * 16 * 3))
+    counting = Counting()
+    scanned, pixels = scan(dataset, size=16, fit="pad", progress=counting)
+    assert counting.read == 150  # what a scan had finished before is not read again
+    assert_as_scanned_at_once(scanned, pixels, dataset, tmp_path / "another cache")
+
+
+def test_two_processes_share_the_work(photos, tmp_path):
+    dataset = open_dataset(photos({"cat": 200, "dog": 200}))
+    processes = [scanning(dataset.root), scanning(dataset.root)]
+    read = [said(process)[0] for process in processes]
+    assert [process.returncode for process in processes] == [0, 0]
+    assert sum(read) == 400
+    counting = Counting()
+    scanned, pixels = scan(dataset, size=16, fit="pad", progress=counting)
+    assert counting.read == 0
+    assert_as_scanned_at_once(scanned, pixels, dataset, tmp_path / "another cache")
+
+
+def test_who_waits_for_another_scan_is_told(photos):
+    dataset = open_dataset(photos({"cat": 2, "dog": 2}))
+    store, waited = store_of(dataset, size=16, fit="pad"), threading.Event()
+
+    class Told(Counting):
+        def say(self, message):
+            assert message.startswith("Another process is reading images of this folder")
+            waited.set()
+
+    counting = Told()
+    with ThreadPoolExecutor() as pool:
+        with store.adding(Counting()):
+            scanned = pool.submit(scan, dataset, size=16, fit="pad", progress=counting)
+            assert waited.wait(timeout=60)
+        assert len(scanned.result()[0]) == counting.read == 4
 
 
 def test_pixels_are_mapped_not_loaded(photos, cache):
     dataset = open_dataset(photos({"cat": 1, "dog": 1}))
     _, pixels = scan(dataset, size=16, fit="pad")
-    stored = next(cache.rglob("pixels.npy"))
+    stored = next(cache.rglob("pixels.u8"))
     before = pixels.array[0, 0, 0, 0]
     with open(stored, "r+b") as file:  # what changes in the file is seen through the array
-        file.seek(stored.stat().st_size - pixels.array.nbytes)
         file.write(bytes([255 - before]))
     assert pixels.array[0, 0, 0, 0] == 255 - before
     assert not pixels.array.flags.writeable
 
 
-def test_two_scans_at_once_agree(photos, cache):
-    dataset = open_dataset(photos({"cat": 2, "dog": 2}))
-
-    class Overtaken(Counting):
-        """Another process finishes the same scan while this one is at work."""
-
-        @contextmanager
-        def track(self, label, total, unit="images"):
-            scan(dataset, size=16, fit="pad")
-            with super().track(label, total, unit) as advance:
-                yield advance
-
-    scanned, pixels = scan(dataset, size=16, fit="pad", progress=Overtaken())
-    assert scanned.table["digest"].null_count() == 0
-    assert pixels.array.any()
-    assert len(list((cache / "scans").iterdir())) == 1
+def test_pixels_know_how_they_were_fitted(photos):
+    dataset = open_dataset(photos({"cat": 1, "dog": 1}))  # 32 x 24
+    shapes = {}
+    for fit in FITS:
+        scanned, pixels = scan(dataset, size=16, fit=fit)
+        shapes[fit] = pixels.content(scanned.index[0], 32, 24).shape[:2]
+    assert shapes == {"pad": (12, 16), "squash": (16, 16), "crop": (16, 16)}
 
 
-def test_a_full_disk_is_said_and_leaves_nothing(photos, mounted):
-    place = mounted("size=1m")
+def test_a_full_disk_is_said_before_an_image_is_read(photos, mounted):
+    place, counting = mounted("size=1m"), Counting()
+    dataset = open_dataset(photos({"cat": 4, "dog": 4}))
     with pytest.raises(StorageError, match=r"disk is full: .*could not be written; free some space"):
-        scan(open_dataset(photos({"cat": 4, "dog": 4})), size=256, fit="pad", cache=place)  # 1.5 MB of pixels
-    assert [path for path in place.rglob("*") if path.is_file()] == []
+        scan(dataset, size=256, fit="pad", cache=place, progress=counting)  # 1.5 MB of pixels
+    assert counting.read == 0
+    assert next(place.rglob("pixels.u8")).stat().st_size == 0  # it does not take the space that is left
+    scan(dataset, size=64, fit="pad", cache=place)
 
 
 def test_a_disk_that_fills_with_the_facts(photos, mounted):
-    dataset = open_dataset(photos({"cat": 4, "dog": 4}))
+    dataset = open_dataset(photos({"cat": 40, "dog": 40}))
     place = mounted("size=1m")
-    (place / "other").write_bytes(bytes(1024 * 1024 - 4096 * 4))  # room for the 6 KB of pixels, not for the facts too
+    room = 80 * 16 * 16 * 3 + 5 * 4096  # for the pixels, not for all facts too
+    (place / "other").write_bytes(bytes(1024 * 1024 - 4096 * 20 - room))
     free = os.statvfs(place)
-    if free.f_bavail * free.f_frsize > 8192:
-        (place / "more").write_bytes(bytes(free.f_bavail * free.f_frsize - 8192))
+    (place / "more").write_bytes(bytes(free.f_bavail * free.f_frsize - room))
     with pytest.raises(StorageError, match="disk is full"):
         scan(dataset, size=16, fit="pad", cache=place)
+    (place / "other").unlink()
+    counting = Counting()
+    scanned, pixels = scan(dataset, size=16, fit="pad", cache=place, progress=counting)
+    assert counting.read < 80  # what could be noted is not read again
+    assert scanned.table["digest"].null_count() == 0
+    assert pixels.array[scanned.index].any(axis=(1, 2, 3)).all()
+    del pixels
+    gc.collect()  # of the refused scan's frames, so that no map of a file keeps the disk busy
 
 
 def test_a_read_only_cache_is_said(photos, mounted):
@@ -277,3 +422,25 @@ def test_a_file_that_could_not_be_opened_is_tried_again(photos, shared_tmp, unpr
         second, pixels = scan(dataset, size=16, fit="pad", cache=shared_tmp / "cache")
     assert second.table["problem"].null_count() == 3
     assert pixels.array[0].any()
+
+
+def test_files_that_cannot_be_opened_do_not_fill_the_cache(photos, cache):
+    root = photos({"cat": 2, "dog": 2})
+    (root / "cat/broken.jpg").symlink_to(root / "nowhere.jpg")
+    sizes = []
+    for _ in range(4):
+        counting = Counting()
+        scanned, _ = scan(open_dataset(root), size=16, fit="pad", progress=counting)
+        assert scanned.table["problem"].null_count() == 4
+        sizes.append([path.stat().st_size for path in sorted(cache.rglob("pixels.u8"))])
+    assert counting.read == 1
+    assert sizes[1:] == sizes[:-1]
+
+
+def test_a_complete_cache_need_not_be_writable(photos, shared_tmp, unprivileged):
+    shutil.copytree(photos({"cat": 2, "dog": 1}), shared_tmp / "photos")
+    dataset = open_dataset(shared_tmp / "photos")
+    scan(dataset, size=16, fit="pad", cache=shared_tmp / "cache")
+    with unprivileged():
+        scanned, pixels = scan(dataset, size=16, fit="pad", cache=shared_tmp / "cache")
+    assert pixels.array[scanned.index].any(axis=(1, 2, 3)).all()

@@ -8,6 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from discern.data.audit import audit
+from discern.data.duplicates import copies
 from discern.data.scan import scan
 from discern.data.sources import open_dataset
 from discern.errors import DataError, UsageError
@@ -130,9 +131,9 @@ def test_an_image_with_two_labels_stays_for_the_audit_to_find(place):
     dataset = open_dataset(write(place, text))
     assert dataset.images == ("cat/0.jpg", "cat/0.jpg#2", "dog/0.jpg", "dog/0.jpg#2")
     assert dataset.table["file"].to_list() == ["cat/0.jpg", "cat/0.jpg", "dog/0.jpg", "dog/0.jpg"]
-    scanned, _ = scan(dataset, size=8, fit="pad")
+    scanned, pixels = scan(dataset, size=8, fit="pad")
     assert scanned.table["digest"].n_unique() == 2
-    assert audit(scanned)
+    assert audit(scanned, *copies(scanned, pixels))
 
 
 def test_a_file_that_is_not_there_is_for_the_scan_to_say(place):

@@ -6,6 +6,7 @@ import polars as pl
 import pytest
 
 from discern.data.audit import audit
+from discern.data.duplicates import copies
 from discern.data.journal import Decision, decide
 from discern.data.scan import scan
 from discern.data.sources import open_dataset
@@ -62,14 +63,15 @@ def test_the_whole_preparation(faulty, tmp_path):
 
 def test_the_copy_is_read_like_any_photos_and_has_no_fault(faulty, tmp_path):
     done = curate(faulty, tmp_path / "out", test_per_class=2, size=16, balance="oversample")
-    dataset, _ = scan(open_dataset(tmp_path / "out"), size=16, fit="pad")
+    dataset, pixels = scan(open_dataset(tmp_path / "out"), size=16, fit="pad")
     assert dataset.images == tuple(sorted(done.outputs["image"], key=dataset.images.index))
     splits = dict(done.outputs.select("image", "split").iter_rows())
     labels = dict(done.outputs.select("image", "label").iter_rows())
     for image, split, label in dataset.table.select("image", "split", "label").iter_rows():
         assert splits[image] == split
         assert labels[image] == dataset.classes[label]
-    assert not {f.kind for f in audit(dataset)} & {"leakage", "exact_duplicate", "label_conflict", "unreadable"}
+    kinds = {finding.kind for finding in audit(dataset, *copies(dataset, pixels))}
+    assert not kinds & {"leakage", "exact_duplicate", "label_conflict", "unreadable"}
 
 
 def test_what_is_written_tells_how_it_was_made(faulty, tmp_path):
@@ -135,5 +137,6 @@ def test_tool_photos_become_the_prepared_set(real_data, tmp_path):
     counts = done.counts()
     assert counts["test"] == {"Axe": 30, "Book": 30, "Hammer": 30}
     assert len(set(counts["train"].values())) == 1
-    dataset, _ = scan(open_dataset(tmp_path / "out"), size=64, fit="pad")
-    assert not {f.kind for f in audit(dataset)} & {"leakage", "exact_duplicate", "label_conflict", "unreadable"}
+    dataset, pixels = scan(open_dataset(tmp_path / "out"), size=64, fit="pad")
+    kinds = {finding.kind for finding in audit(dataset, *copies(dataset, pixels))}
+    assert not kinds & {"leakage", "exact_duplicate", "label_conflict", "unreadable"}

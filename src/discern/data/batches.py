@@ -127,7 +127,8 @@ def epoch_order(
 
 def _drawn(dataset: Dataset, seed: int, epoch: int) -> Int[np.ndarray, " image"]:
     """As many rows as there are, with replacement, every class as likely."""
-    draws = keyed.uniform(seed, epoch, np.arange(len(dataset), dtype=np.uint64), 2)
+    # The first draw is left out: the permutation goes by it, and would put the classes one after the other.
+    draws = keyed.uniform(seed, epoch, np.arange(len(dataset), dtype=np.uint64), 3)[:, 1:]
     members = [np.flatnonzero(dataset.labels == label) for label in np.unique(dataset.labels)]
     chosen = (draws[:, 0] * len(members)).astype(int)
     return np.array([members[k][int(draw * len(members[k]))] for k, draw in zip(chosen, draws[:, 1], strict=True)])

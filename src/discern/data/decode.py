@@ -241,7 +241,8 @@ def _has_exif(data: bytes) -> bool:
     while data[at : at + 1] == b"\xff" and data[at : at + 2] != _START_OF_SCAN:
         if data[at + 4 : at + 10] == b"Exif\0\0":
             return True
-        at += 2 + int.from_bytes(data[at + 2 : at + 4], "big")
+        padded = data[at + 1 : at + 2] == b"\xff"
+        at += 1 if padded else 2 + int.from_bytes(data[at + 2 : at + 4], "big")
     return False
 
 

@@ -56,7 +56,10 @@ ROUGHLY = 0.80
 CORRELATION = 0.95
 """Of the aligned views, from which two pictures count as copies."""
 
-VERSION = 2
+LEAST_SIDE = 20
+"""Pixels of the shorter side under which pictures have too little in them to tell copies from look-alikes."""
+
+VERSION = 3
 """Raised when other pairs are found for the same images."""
 
 LARGEST_DIFFERENCE = 40.0
@@ -187,7 +190,8 @@ def near_pairs(dataset: Dataset, pixels: Pixels | Beside, *, progress: Progress 
 
 def _distinct(dataset: Dataset) -> Rows:
     """The first row of every digest whose picture shows something."""
-    table = dataset.table.with_row_index("at").filter(pl.col("hash").fill_null(0) != 0)
+    shows = (pl.col("hash").fill_null(0) != 0) & (pl.min_horizontal("width", "height") >= LEAST_SIDE)
+    table = dataset.table.with_row_index("at").filter(shows)
     return table.unique("digest", keep="first", maintain_order=True)["at"].to_numpy().astype(np.int64)
 
 
@@ -195,7 +199,8 @@ def _candidates(
     dataset: Dataset, rows: Rows, label: Rows, pool: ThreadPoolExecutor
 ) -> Iterator[tuple[int, Candidates]]:
     """(Rows done, pairs to look at), block after block; the most alike of a block first, joined ones left out."""
-    tiles = _tiles(dataset.table["signature"].to_numpy()[rows])
+    shown = dataset.table[rows]  # unlike the whole table without nulls, so that integers stay integers
+    tiles = _tiles(shown["signature"].to_numpy())
     across = np.ascontiguousarray(tiles.transpose(0, 2, 1))
     for start in range(0, len(tiles), _BLOCK):
         alike = partial(_alike, tiles, across, label[rows])
@@ -203,8 +208,9 @@ def _candidates(
         pairs, cosine = (np.concatenate(part) for part in zip(*parts, strict=True))
         pairs = rows[pairs[np.argsort(-cosine, kind="stable")]]
         yield min(_BLOCK * _TILE, len(rows) - start * _TILE), np.pad(pairs, ((0, 0), (0, 1)))
-    hashes = dataset.table["hash"].to_numpy()[rows]
-    values, member = np.unique(hashes, return_inverse=True)  # copies have one hash: ask once for all of them
+    values, member = np.unique(
+        shown["hash"].to_numpy(), return_inverse=True
+    )  # copies have one hash: ask once for all of them
     ask = variants(values)
     for variant in range(1, len(VARIANTS)):
         hits = matches_within(ask[:, variant], values, FLIPPED_RADIUS)
@@ -297,10 +303,10 @@ def _inverse(variant: int) -> int:
 def _views(dataset: Dataset, pixels: Pixels | Beside, rows: Rows) -> UInt8[np.ndarray, "row side side 3"]:
     """Squashed views of whole pictures, made from Pixels; the borders that fitting added are cut off."""
     index = dataset.index[rows]
-    width, height = (dataset.table[name].to_numpy()[rows] for name in ("width", "height"))
+    width, height = (dataset.table[name][rows].to_list() for name in ("width", "height"))
     views = np.empty((len(rows), VIEW, VIEW, 3), np.uint8)
     for at, row in enumerate(index.tolist()):
-        views[at] = resized(pixels.content(row, int(width[at]), int(height[at])), VIEW, VIEW)
+        views[at] = resized(pixels.content(row, width[at], height[at]), VIEW, VIEW)
     return views
 
 

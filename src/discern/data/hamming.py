@@ -38,10 +38,11 @@ def pairs_within(hashes: Hashes, radius: int) -> Pairs:
     repeated = np.flatnonzero(count > 1)
     near = np.concatenate([_near(values, values, radius, among=True), np.stack([repeated, repeated], axis=1)])
     pairs = count[near].prod(axis=1)
-    if pairs.sum() > _MOST:
+    total = pairs.sum() - (count * (count + 1) // 2)[repeated].sum()  # of k equal ones not k * k
+    if total > _MOST:
         raise DataError(
-            f"{len(hashes):,} hashes, of which {len(values):,} are distinct, make {pairs.sum():,} pairs: too many to "
-            "list; look for pairs among the distinct ones."
+            f"{len(hashes):,} hashes, of which {len(values):,} are distinct, make {total:,} pairs: too many to list; "
+            "look for pairs among the distinct ones."
         )
     order, begin = np.argsort(member, kind="stable"), count.cumsum() - count
     first, second = np.repeat(near, pairs, axis=0).T

@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -123,7 +124,7 @@ def inject(dataset: Dataset, injection: Injection, folder: Path) -> Injected:
 
 
 def _taken(order: Iterator[int], count: float, least: int = 3) -> list[int]:
-    return [row for row, _ in zip(order, range(max(least, round(count))), strict=False)]
+    return list(islice(order, max(least, round(count))))
 
 
 def _written(

@@ -24,6 +24,9 @@ Points = Float[np.ndarray, "image value"]
 
 _NEIGHBOURS, _REFERENCES = 10, 10_000
 
+FEWEST = 5 * _NEIGHBOURS
+"""Images among which it makes sense to ask: of fewer, the nearest ten are not near."""
+
 _FACTS = ("brightness", "contrast", "low", "high", "entropy", "colorfulness", "sharpness")
 
 _FARTHEST = 8.0

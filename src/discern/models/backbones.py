@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from jaxtyping import Float, UInt8
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from discern.errors import UnknownName, UsageError
@@ -60,7 +61,7 @@ def load_backbone(name: str, weights: str = "auto") -> Backbone:
         elif folder.is_dir():
             network = timm.create_model(f"local-dir:{folder}", pretrained=True)
         elif folder.suffix == ".safetensors" and folder.is_file():
-            network = timm.create_model(name, pretrained=True, pretrained_cfg_overlay={"file": str(folder)})
+            network = _with_weights(timm.create_model(name, num_classes=0), folder)
         else:
             raise UsageError(
                 f"No weights at {weights}: give a folder with config.json and model.safetensors, or a .safetensors "
@@ -90,6 +91,15 @@ def load_backbone(name: str, weights: str = "auto") -> Backbone:
         weights=_digest(network),
         licence=config.get("license"),
     )
+
+
+def _with_weights(network: nn.Module, file: Path) -> nn.Module:
+    """The network with the weights of a bare file, which may or may not have those of a classifier."""
+    state = load_file(file)
+    unknown = state.keys() - network.state_dict().keys()
+    classifier = str(network.pretrained_cfg["classifier"])  # type: ignore[index]
+    network.load_state_dict({key: state[key] for key in state if key not in unknown or not key.startswith(classifier)})
+    return network
 
 
 def _digest(network: nn.Module) -> str:

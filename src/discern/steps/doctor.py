@@ -17,6 +17,7 @@ from discern.training.runtime import Arithmetic, seconds_per_image
 
 # extra -> the modules it brings
 EXTRAS = {
+    "audit": ("cleanlab",),
     "ray": ("ray",),
     "slurm": ("submitit",),
     "export": ("onnx", "onnxruntime", "openvino"),

@@ -13,7 +13,7 @@ from discern.data.audit import unreadable_findings
 from discern.data.dataset import Dataset
 from discern.data.duplicates import copies
 from discern.data.findings import Finding, grouped
-from discern.data.outliers import by_facts, by_features, outlier_findings, outlier_scores
+from discern.data.outliers import FEWEST, by_facts, by_features, outlier_findings, outlier_scores
 from discern.data.patches import patch_features
 from discern.data.pixels import Pixels
 from discern.data.quality import FLAG, KINDS, quality_scores
@@ -71,7 +71,7 @@ def found(
         suggested = SUSPECTS[suspects](good.labels, probabilities)
         findings += suspect_findings(good, probabilities, suggested)
         told["label_suspect"] = label_scores(good.labels, probabilities), suggested >= 0
-    if len(good) > 2:
+    if len(good) >= FEWEST:
         space = by_facts(good) if backbone is None else by_features(features)
         told["outlier"] = outlier_scores(space)
         findings += outlier_findings(good, space, *told["outlier"])
