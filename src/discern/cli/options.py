@@ -26,7 +26,7 @@ val_option = click.option("--val", type=click.Path(path_type=str), help="Separat
 
 leakage_option = click.option(
     "--leakage",
-    metavar="WAY",
+    type=click.Choice(["group", "drop", "allow"]),
     help="Copies of a photo in several splits: group, drop or allow them.  [default: refuse]",
 )
 because_option = click.option("--because", metavar="REASON", help="Why they are allowed; printed in the report.")

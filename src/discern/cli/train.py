@@ -31,7 +31,11 @@ if TYPE_CHECKING:
 @click.option("--epochs", type=int, help="Passes over the training images at most.")
 @click.option("--size", type=int, help="Side of the square images are fitted to, pixels.")
 @click.option("--seed", type=int, help="Of split, weights, order and augmentation.")
-@click.option("--balance", help="Help for small classes: none, weights, sampler or oversample.  [default: weights]")
+@click.option(
+    "--balance",
+    type=click.Choice(["none", "weights", "sampler", "oversample"]),
+    help="Help for small classes: none, weights, sampler or oversample.  [default: weights]",
+)
 @leakage_option
 @because_option
 @group_option

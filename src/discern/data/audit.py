@@ -65,7 +65,7 @@ def _copies(dataset: Dataset, clusters: Sequence[Sequence[int]], near: NearPairs
                 severity="error",
                 rows=rows,
                 evidence=f"{what} has {len(named)} labels ({', '.join(named)}){how}: {', '.join(rows)}.",
-                remedy="Keep the right one: `discern relabel PHOTOS IMAGE --drop` leaves the others out.",
+                remedy="Keep the right one: `discern relabel PHOTOS IMAGE --drop --because ...` leaves out the rest.",
                 detail=detail,
             )
         crossed = sorted({split for row in cluster if (split := splits[row]) is not None})

@@ -34,6 +34,7 @@ from discern.data.decode import resized
 from discern.data.hamming import matches_within
 from discern.data.pixels import Beside, Pixels
 from discern.data.signature import VARIANTS, VIEW, Spectra, spectra, spectra_again, variants, varied
+from discern.data.statistics import inside_bars
 from discern.data.store import kept_table
 from discern.files import cache_folder, write_table
 from discern.progress import Progress, Silent
@@ -59,7 +60,7 @@ CORRELATION = 0.95
 LEAST_SIDE = 20
 """Pixels of the shorter side under which pictures have too little in them to tell copies from look-alikes."""
 
-VERSION = 3
+VERSION = 4
 """Raised when other pairs are found for the same images."""
 
 LARGEST_DIFFERENCE = 40.0
@@ -301,12 +302,14 @@ def _inverse(variant: int) -> int:
 
 
 def _views(dataset: Dataset, pixels: Pixels | Beside, rows: Rows) -> UInt8[np.ndarray, "row side side 3"]:
-    """Squashed views of whole pictures, made from Pixels; the borders that fitting added are cut off."""
+    """Squashed views of pictures, made from Pixels; bars, their own and those that fitting added, are cut off."""
     index = dataset.index[rows]
     width, height = (dataset.table[name][rows].to_list() for name in ("width", "height"))
     views = np.empty((len(rows), VIEW, VIEW, 3), np.uint8)
     for at, row in enumerate(index.tolist()):
-        views[at] = resized(pixels.content(row, width[at], height[at]), VIEW, VIEW)
+        content = pixels.content(row, width[at], height[at])
+        inside = inside_bars(cv2.cvtColor(content, cv2.COLOR_RGB2GRAY))
+        views[at] = resized(content[inside], VIEW, VIEW)
     return views
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import polars as pl
 
 from discern.data.dataset import SPLITS, Dataset
+from discern.data.split import units
 from discern.errors import DataError, UsageError
 
 Leakage = Literal["group", "drop", "allow"]
@@ -17,8 +18,8 @@ Leakage = Literal["group", "drop", "allow"]
 'drop' leaves its copies out of the other splits, 'allow' goes on as if nothing were."""
 WAYS: tuple[str, ...] = get_args(Leakage)
 
-_SHOWN = 12
-"""Clusters named in the refusal; the audit names all."""
+_SHOWN, _NAMED = 12, 4
+"""Clusters named in the refusal, and images of each; the audit names all."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,12 +66,12 @@ def through_gate(
 ) -> tuple[Dataset, Passage]:
     """The Dataset that may go on, and how. `clusters` are rows of copies, exact and near.
 
-    Raises DataError with the clusters and the three ways on when copies cross splits and none was chosen; UsageError
-    for a way that does not exist, or 'allow' without a reason.
+    Images of one group count as copies do. Raises DataError with the clusters and the three ways on when they cross
+    splits and none was chosen; UsageError for a way that does not exist, or 'allow' without a reason.
     """
     refuse_way(leakage, because)
     splits = dataset.table["split"].to_list()
-    crossing = [list(cluster) for cluster in clusters if len({splits[row] for row in cluster} - {None}) > 1]
+    crossing = [unit for unit in _together(dataset, clusters) if len({splits[row] for row in unit} - {None}) > 1]
     if not crossing:
         return dataset, Passage(leakage=None, clusters=0)
     if leakage is None:
@@ -89,6 +90,13 @@ def through_gate(
     return grouped, Passage(leakage="group", clusters=len(crossing), moved=names)
 
 
+def _together(dataset: Dataset, clusters: Sequence[Sequence[int]]) -> list[list[int]]:
+    """Rows that belong in one split: copies of one photo, and images of one group."""
+    rows = dataset.table.select(unit=units(dataset, clusters)).with_row_index("at")
+    found = rows.group_by("unit", maintain_order=True).agg("at").filter(pl.col("at").list.len() > 1)
+    return [list(unit) for unit in found["at"].to_list()]
+
+
 def _most_held_out(splits: Iterable[str | None]) -> str:
     return max((split for split in splits if split is not None), key=SPLITS.index)
 
@@ -105,17 +113,28 @@ def refuse_way(leakage: str | None, because: str | None) -> None:
 
 def _refusal(dataset: Dataset, crossing: Sequence[Sequence[int]]) -> str:
     splits, images = dataset.table["split"].to_list(), dataset.images
-    shown = [" = ".join(f"{images[row]} ({splits[row]})" for row in cluster) for cluster in crossing[:_SHOWN]]
+    shown = [_named(cluster, images, splits) for cluster in crossing[:_SHOWN]]
     more = f"\n  and {len(crossing) - _SHOWN} more" if len(crossing) > _SHOWN else ""
-    one = len(crossing) == 1
+    grouped = dataset.table["group"].null_count() < len(dataset)
+    photos = "photos or groups" if grouped else "photos"
+    if len(crossing) == 1:
+        photos = "photo or group" if grouped else "photo"
     return (
-        f"Leakage: {'1 photo is' if one else f'{len(crossing)} photos are'} in more than one split of {dataset.root}, "
-        "and a model that has seen a test image is not tested by it:\n  "
+        f"Leakage: {len(crossing)} {photos} {'is' if len(crossing) == 1 else 'are'} in more than one split of "
+        f"{dataset.root}, and a model that has seen a test image is not tested by it:\n  "
         + "\n  ".join(shown)
         + more
         + "\nGo on with --leakage drop (leave the copies out of training), --leakage group (move each photo to one "
         'split) or --leakage allow --because "..." (recorded, and printed in red in the report).'
     )
+
+
+def _named(cluster: Sequence[int], images: Sequence[str], splits: Sequence[str | None]) -> str:
+    """A few of its images, of every split one at least."""
+    first = {splits[row]: row for row in reversed(cluster)}.values()
+    some = sorted({*first, *cluster[:_NAMED]})
+    more = f" and {len(cluster) - len(some)} more" if len(cluster) > len(some) else ""
+    return " = ".join(f"{images[row]} ({splits[row]})" for row in some) + more
 
 
 def _count(images: Sequence[str]) -> str:

@@ -225,6 +225,29 @@ def applied(dataset: Dataset, journal: Journal, progress: Progress | None = None
     return replace(dataset, classes=classes, table=table)
 
 
+def applied_from_above(dataset: Dataset, place: Place) -> Dataset:
+    """The Dataset as people decided about its files in the journals of other folders that these lie in.
+
+    A manifest names files of a folder that has a journal, and a folder of photos may be read through the one above or
+    below: a decision about a file holds however it is come by.
+    """
+    own = _path(place)
+    files = [dataset.root / file for file in dataset.table["file"]]
+    folders = {folder for parent in {file.parent for file in files} for folder in (parent, *parent.parents)}
+    for folder in sorted(folders - {own}):
+        if not (folder / ".discern" / "journal.jsonl").is_file():
+            continue
+        below = [str(file.relative_to(folder)) if file.is_relative_to(folder) else "" for file in files]
+        renamed = dataset.with_columns(
+            pl.Series("image", below, dtype=pl.String), dataset.table["image"].alias("its own name")
+        )
+        decided = applied(renamed, read_journal(folder), Silent())
+        table = decided.table.with_columns(image="its own name").drop("its own name")
+        dataset = replace(decided, table=table)
+        files = [dataset.root / file for file in table["file"]]
+    return dataset
+
+
 def _record(decision: Decision) -> dict[str, Any]:
     """One line of the file."""
     record = {"time": decision.time, "image": decision.image, "decision": decision.decision}

@@ -23,13 +23,13 @@ from discern.data.decode import Fit, decode
 from discern.data.pixels import Images, Pixels
 from discern.data.reading import Portion, portions
 from discern.data.signature import VIEW
-from discern.data.statistics import SAMPLED, sample, sharpness, shrunk, statistics, view
+from discern.data.statistics import SAMPLED, inside_bars, sample, sharpness, shrunk, statistics, view
 from discern.data.store import IDENTITY, Store
 from discern.errors import DataError, UnreadableImage
 from discern.files import cache_folder
 from discern.progress import Progress, Silent
 
-DECODER_VERSION = 4
+DECODER_VERSION = 5
 """Raised when `decode` gives other pixels or facts for the same bytes, so that old caches are not read."""
 
 _UNOPENED = "it cannot be opened"
@@ -124,10 +124,10 @@ def _read_all(
     ):
 
         def work(portion: Portion) -> None:
+            if stop.is_set():
+                return
             data = portion.fetch()
-            for start in range(0, len(data), _TOGETHER):
-                if stop.is_set():
-                    return
+            for start in range(0, len(data), _TOGETHER):  # to the end also when stopped: what is fetched is kept
                 rows = portion.rows[start : start + _TOGETHER]
                 facts = _read_some(data[start : start + _TOGETHER], images, slots[rows], fit)
                 with one_at_a_time:
@@ -157,6 +157,7 @@ def _read_some(
     """Columns of FACTS as lists or arrays; what the pixels tell is masked where there are none."""
     facts: dict[str, Any] = {name: [None] * len(data) for name in FACTS}
     views = np.zeros((len(data), VIEW, VIEW), np.uint8)
+    inner = np.zeros((len(data), VIEW, VIEW), np.uint8)
     samples = np.zeros((len(data), SAMPLED, SAMPLED, 3), np.uint8)
     for at, content in enumerate(data):
         if isinstance(content, OSError):
@@ -170,13 +171,15 @@ def _read_some(
             continue
         images[slots[at]] = decoded.image
         grey = shrunk(decoded.picture)
+        within = grey[inside_bars(grey)]
         views[at], samples[at] = view(grey), sample(decoded.picture)
+        inner[at] = view(within) if within.size < grey.size else views[at]
         facts["sharpness"][at] = sharpness(grey)
         for name in ("width", "height", "format", "mode", "orientation"):
             facts[name][at] = getattr(decoded, name)
     unseen = np.array([problem is not None for problem in facts["problem"]])
     seen = {
         name: np.ma.masked_array(values, np.broadcast_to(unseen.reshape(-1, *[1] * (values.ndim - 1)), values.shape))
-        for name, values in statistics(views, samples).items()
+        for name, values in statistics(views, samples, inner).items()
     }
     return facts | seen

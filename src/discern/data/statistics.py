@@ -20,6 +20,9 @@ Samples = UInt8[np.ndarray, "n sampled sampled 3"]
 SAMPLED = 32
 """Pixels in each direction that the colours are taken from: a thousand tell them."""
 
+_BLACK, _WHITE = 20, 235
+"""Grey levels of the bars that letterboxes, padding and scanners leave, give and take compression."""
+
 _UNIFORM = 8
 """Grey levels between the darkest and the brightest pixel of a row that belongs to a border."""
 
@@ -40,6 +43,22 @@ def view(grey: Grey) -> UInt8[np.ndarray, "side side"]:
     return resized(grey, VIEW, VIEW)
 
 
+def inside_bars(grey: Grey) -> tuple[slice, slice]:
+    """Rows and columns of a picture within black or white bars, such as letterboxes and padding leave.
+
+    Copies with and without them are copies, and pictures that share nothing but bars are none. What would leave next
+    to nothing is no bar: then all of it.
+    """
+    found = []
+    for axis in (1, 0):
+        bar = (grey.max(axis=axis) <= _BLACK) | (grey.min(axis=axis) >= _WHITE)
+        start, stop = int(np.argmin(bar)), len(bar) - int(np.argmin(bar[::-1]))
+        if bar.all() or stop - start < max(8, len(bar) / 8):
+            return slice(None), slice(None)
+        found.append(slice(start, stop))
+    return found[0], found[1]
+
+
 def sample(picture: Rgb) -> UInt8[np.ndarray, "sampled sampled 3"]:
     """Pixels spread evenly over it."""
     return cv2.resize(picture, (SAMPLED, SAMPLED), interpolation=cv2.INTER_NEAREST)
@@ -56,8 +75,11 @@ def sharpness(grey: Grey) -> float:
     return float(cv2.meanStdDev(cv2.Laplacian(grey, cv2.CV_16S))[1].item() / spread)
 
 
-def statistics(views: Views, samples: Samples) -> dict[str, np.ndarray]:
-    """One array per column of dataset.FACTS that the extracts tell: brightness, contrast, hash, ..."""
+def statistics(views: Views, samples: Samples, inner: Views | None = None) -> dict[str, np.ndarray]:
+    """One array per column of dataset.FACTS that the extracts tell: brightness, contrast, hash, ...
+
+    `inner` are views without bars, where there are any; the signature is of them.
+    """
     histogram = _histograms(views)
     share = histogram / VIEW**2
     levels = np.arange(256)
@@ -65,7 +87,7 @@ def statistics(views: Views, samples: Samples) -> dict[str, np.ndarray]:
     contrast = np.sqrt(np.maximum(share @ levels**2 - mean**2, 0))
     logs = np.log2(share, out=np.zeros_like(share), where=share > 0)
     cumulated = share.cumsum(axis=1)
-    signature, hashes = signatures(views)
+    signature, hashes = signatures(views if inner is None else inner)
     found = {
         "brightness": mean / 255,
         "contrast": contrast / 255,

@@ -25,7 +25,7 @@ from discern.errors import MissingExtra, UnknownName, UsageError
 from discern.files import cache_folder, read_json, writing
 from discern.progress import Logged, Progress
 
-VERSION = 2
+VERSION = 3
 """Raised when the audit finds other things in the same images, so that old answers are not given again."""
 
 SIZE = 112
@@ -96,7 +96,7 @@ def audit(
     listing = listed(data)
     dataset, pixels = scan(listing, size=size_for(listing), fit="pad", progress=progress)
     kept = cache_folder() / "audits" / _key(dataset, backbone, weights, suspects)
-    if not (kept / FINDINGS).exists():
+    if not _whole(kept):
         from discern.steps.look import look  # what it needs takes a second to import; a second audit does not need it
 
         look(dataset, pixels, kept, backbone=backbone, weights=weights, suspects=suspects, progress=progress)
@@ -110,6 +110,18 @@ def audit(
         scores=pl.read_parquet(kept / TABLE),
         folder=Path(out) if out is not None else None,
     )
+
+
+def _whole(kept: Path) -> bool:
+    """Whether an earlier audit is there and can be read."""
+    try:
+        read_json(kept / FINDINGS)
+        pl.read_parquet_schema(kept / TABLE)
+        with open(kept / PAGE, "rb") as page:
+            page.seek(-32, os.SEEK_END)
+            return b"</html>" in page.read()
+    except (OSError, ValueError, pl.exceptions.PolarsError):
+        return False
 
 
 def size_for(dataset: Dataset) -> int:

@@ -62,6 +62,8 @@ def split(
     """
     progress = progress or Logged()
     refuse_way(leakage, because)
+    if not 0 < val_share < 1:
+        raise UsageError(f"A share of {val_share} makes no sense for validation: give a part of 1, such as 0.15.")
     files = _places(Path(out), count)
     listing = listed(data, group_by=group_by)
     if listing.table["row"].null_count() < len(listing):
@@ -87,7 +89,7 @@ def _places(out: Path, count: int | None) -> tuple[Path, ...]:
     if count is None and out.suffix not in SUFFIXES:
         raise UsageError(f"{out} must end in .csv or .parquet (or ask for --folds, which go into a folder).")
     if count is not None and (out.suffix in SUFFIXES or count < 2):
-        raise UsageError(f"{count} folds go into a folder, two at least: give a folder's name, not {out}.")
+        raise UsageError(f"Folds go into a folder and are two at least: {count} folds in {out} make no sense.")
     files = (out,) if count is None else tuple(out / f"fold-{k + 1}-of-{count}.csv" for k in range(count))
     taken = next((file for file in files if file.exists()), None)
     if taken is not None:

@@ -10,7 +10,7 @@ from typing import Protocol
 import polars as pl
 
 from discern.data.dataset import SCHEMA, Dataset
-from discern.data.journal import applied, read_journal
+from discern.data.journal import applied, applied_from_above, read_journal
 from discern.data.sources import binary, folder, huggingface, manifest, named, parquet, webdataset
 from discern.data.sources.listing import Listing
 from discern.data.split import grouped_by
@@ -124,7 +124,8 @@ def _listing(path: Path, group_by: str | None) -> Listing:
 def _decided(place: str | os.PathLike[str], progress: Progress, group_by: str | None) -> Dataset:
     """The images of one place as people decided about them; the journal of a downloaded set is in the cache."""
     found = found_at(place, progress)
-    return applied(as_listed(found, progress, group_by=group_by), read_journal(found, progress), progress)
+    decided = applied(as_listed(found, progress, group_by=group_by), read_journal(found, progress), progress)
+    return applied_from_above(decided, found)
 
 
 def _no_such_place(text: str) -> str:
