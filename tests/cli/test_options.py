@@ -11,11 +11,11 @@ OPTIONS = {
     "demo": "--out --json",
     "audit": "PHOTOS --test --val --backbone --weights --suspects --out --self-check --seed --json",
     "relabel": "PHOTOS IMAGES --to --drop --keep --because --new-class --from --list --undo --json",
-    "curate": "PHOTOS OUT --test --val --test-per-class --max-per-class --keep-duplicates --size --fit --balance --seed "
-    "--json",
+    "curate": "PHOTOS OUT --test --val --test-per-class --max-per-class --keep-duplicates --size --fit --balance "
+    "--seed --json",
     "split": "PHOTOS OUT --test --val --folds --val-share --seed --group-by --leakage --because --json",
-    "train": "PHOTOS --model --recipe --epochs --size --seed --balance --leakage --because --group-by --test --val --set "
-    "--runs --name --resume --json",
+    "train": "PHOTOS --model --recipe --epochs --size --seed --balance --leakage --because --group-by --test --val "
+    "--set --runs --name --resume --json",
     "evaluate": "RUN PHOTOS --leakage --because --json",
     "compare": "RUNS --split --json",
     "explain": "RUN IMAGES --json",

@@ -12,10 +12,17 @@ from discern.data.gate import WAYS, Passage, refuse_way, through_gate
 from discern.errors import DataError, UsageError
 
 
-def dataset(splits):
+def dataset(splits, groups=None):
+    count = range(len(splits))
     table = pl.DataFrame(
-        {"image": [f"{k}.jpg" for k in range(len(splits))], "split": splits, "label": [0] * len(splits)},
-        {"image": pl.String, "split": pl.String, "label": pl.Int32},
+        {
+            "image": [f"{k}.jpg" for k in count],
+            "digest": [f"{k:032x}" for k in count],
+            "split": splits,
+            "group": groups or [None for _ in count],
+            "label": [0 for _ in count],
+        },
+        {"image": pl.String, "digest": pl.String, "split": pl.String, "group": pl.String, "label": pl.Int32},
     )
     return Dataset(root=Path("/photos"), classes=("cat", "dog"), table=table)
 
@@ -145,3 +152,24 @@ def test_ways_that_do_not_exist_or_are_not_complete_are_refused_even_without_cop
 def test_a_passage_comes_back_from_json(way):
     passage = through_gate(THREE, CLUSTERS, leakage=way, because="so it is" if way == "allow" else None)[1]
     assert Passage.from_json(passage.to_json()) == passage
+
+
+def test_a_group_in_two_given_splits_counts_as_copies_do():
+    data = dataset(["train", "train", "test", "val"], ["anna", "bob", "anna", "bob"])
+    with pytest.raises(DataError, match=r"(?s)2 photos or groups are in more than one split.*0\.jpg \(train\) = 2\.jpg"):
+        through_gate(data, [])
+    rest, passage = through_gate(data, [], leakage="drop")
+    assert splits(rest) == {"2.jpg": "test", "3.jpg": "val"}
+    assert passage.dropped == ("0.jpg", "1.jpg")
+
+
+def test_of_a_large_group_a_few_images_are_named_of_every_split_one():
+    data = dataset(["train"] * 50 + ["test"], ["anna"] * 51)
+    with pytest.raises(DataError, match=r"(?s)= 50\.jpg \(test\) and 46 more"):
+        through_gate(data, [])
+
+
+def test_copies_and_groups_that_share_an_image_go_together():
+    data = dataset(["train", "val", "test"], ["anna", "anna", None])
+    rest, _ = through_gate(data, [[1, 2]], leakage="group")
+    assert set(splits(rest).values()) == {"test"}
