@@ -17,16 +17,16 @@ from discern.data.scan import scan
 from discern.data.signature import VARIANTS
 from discern.data.sources import open_dataset
 
+LAYERS = ((3, 40), (6, 30), (12, 20), (25, 12), (60, 6))
+"""Structure of every size, stronger the larger, as photos have: cells in each direction, and grey levels."""
 
-def scene(seed, width=200, height=150):
-    """A picture with structure of every size, in colour, stronger the larger, as photos have."""
+
+def scene(seed, width=200, height=150, layers=LAYERS):
+    """A picture in colour."""
     rng = np.random.default_rng(seed)
     layers = [
-        cv2.resize(
-            rng.normal(size=(cells, cells, 3)).astype(np.float32), (width, height), interpolation=cv2.INTER_CUBIC
-        )
-        * strength
-        for cells, strength in ((3, 40), (6, 30), (12, 20), (25, 12), (60, 6))
+        strength * cv2.resize(rng.normal(size=(cells, cells, 3)), (width, height), interpolation=cv2.INTER_CUBIC)
+        for cells, strength in layers
     ]
     return Image.fromarray(np.clip(120 + np.sum(layers, axis=0), 0, 255).astype(np.uint8))
 
@@ -104,10 +104,12 @@ def scanned(root, size=64, fit="pad"):
 def named(dataset, near):
     """Pairs by name, with what is done to the second."""
     names = [image.split("/")[1].removesuffix(".jpg") for image in dataset.images]
-    return {
+    found = {
         (names[one], names[other]): VARIANTS[variant]
         for one, other, variant in zip(near.first, near.second, near.variant, strict=True)
     }
+    assert len(found) == len(near.first)
+    return found
 
 
 @pytest.fixture(scope="module")
@@ -149,6 +151,26 @@ def test_cropped_images_have_copies_too(tmp_path):
     )
     dataset, pixels = scanned(root, fit="crop")
     assert set(named(dataset, near_pairs(dataset, pixels))) == {("a", "b"), ("c", "d")}
+
+
+@pytest.mark.parametrize("edit", [edit for edit in EDITS if edit.startswith("cut")])
+def test_crops_of_pictures_with_fine_structure_are_found(tmp_path, edit):
+    """Half a cell at the far edge: as wholes the two have little in common any more."""
+    fine = {f"{k} whole": scene(k, layers=((8, 30), (12, 30), (30, 10))) for k in range(6)}
+    root = written(
+        tmp_path,
+        fine | {name.replace("whole", "with a crop"): EDITS[edit][0](picture) for name, picture in fine.items()},
+    )
+    dataset, pixels = scanned(root)
+    assert set(named(dataset, near_pairs(dataset, pixels))) == {(f"{k} whole", f"{k} with a crop") for k in range(6)}
+
+
+def test_pictures_that_resemble_each_other_are_no_copies(tmp_path):
+    """Nowhere do they differ much, but everywhere a little."""
+    one, other = (ImageEnhance.Contrast(scene(seed)).enhance(0.5) for seed in (1, 2))
+    root = written(tmp_path, {f"{share}": Image.blend(one, other, share / 100) for share in (0, 10, 35)})
+    dataset, pixels = scanned(root)
+    assert set(named(dataset, near_pairs(dataset, pixels))) == {("0", "10")}
 
 
 def with_object(picture, place, colour=(230, 40, 40)):

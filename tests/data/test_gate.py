@@ -156,7 +156,9 @@ def test_a_passage_comes_back_from_json(way):
 
 def test_a_group_in_two_given_splits_counts_as_copies_do():
     data = dataset(["train", "train", "test", "val"], ["anna", "bob", "anna", "bob"])
-    with pytest.raises(DataError, match=r"(?s)2 photos or groups are in more than one split.*0\.jpg \(train\) = 2\.jpg"):
+    with pytest.raises(
+        DataError, match=r"(?s)2 photos or groups are in more than one split.*0\.jpg \(train\) = 2\.jpg"
+    ):
         through_gate(data, [])
     rest, passage = through_gate(data, [], leakage="drop")
     assert splits(rest) == {"2.jpg": "test", "3.jpg": "val"}

@@ -64,12 +64,12 @@ def test_the_facts_of_every_image(photos):
     Image.fromarray(np.zeros((10, 30), np.uint8)).save(root / "dog/0.jpg", exif=exif)
     shutil.copy(root / "cat/1.png", root / "dog/copy.png")
     scanned, pixels = scan(open_dataset(root), size=16, fit="pad")
-    facts = scanned.table.select("image", "width", "height", "format", "mode", "problem").rows()
+    facts = scanned.table.select("image", "width", "height", "format", "mode", "orientation", "problem").rows()
     assert facts == [
-        ("cat/0.jpg", 32, 24, "JPEG", "RGB", None),
-        ("cat/1.png", 32, 24, "PNG", "RGB", None),
-        ("dog/0.jpg", 10, 30, "JPEG", "L", None),
-        ("dog/copy.png", 32, 24, "PNG", "RGB", None),
+        ("cat/0.jpg", 32, 24, "JPEG", "RGB", 1, None),
+        ("cat/1.png", 32, 24, "PNG", "RGB", 1, None),
+        ("dog/0.jpg", 10, 30, "JPEG", "L", 6, None),
+        ("dog/copy.png", 32, 24, "PNG", "RGB", 1, None),
     ]
     digests = scanned.table["digest"]
     assert digests[1] == digests[3]
@@ -226,8 +226,9 @@ from contextlib import contextmanager
 from discern.data.scan import scan
 from discern.data.sources import open_dataset
 
-root, fatal = sys.argv[1], float(sys.argv[2])
+root, fatal, how = sys.argv[1], float(sys.argv[2]), int(sys.argv[3])
 read = 0
+signal.signal(signal.SIGINT, signal.default_int_handler)  # who starts the tests in the background ignores it
 
 
 class Watch:
@@ -238,7 +239,7 @@ class Watch:
             read += done
             print(read, flush=True)
             if read >= fatal:
-                os.kill(os.getpid(), signal.SIGKILL)
+                os.kill(os.getpid(), how)
 
         yield advance
 
@@ -250,15 +251,29 @@ scan(open_dataset(root), size=16, fit="pad", progress=Watch())
 """
 
 
-def scanning(root, fatal="inf"):
-    """A process that scans, says how many images it has read, and is killed when they are so many."""
-    return subprocess.Popen([sys.executable, "-c", SCANNER, root, str(fatal)], stdout=subprocess.PIPE, text=True)
+def scanning(root, fatal="inf", how=signal.SIGKILL):
+    """A process that scans, says how many images it has read, and gets a signal when they are so many."""
+    command = [sys.executable, "-c", SCANNER, root, str(fatal), str(int(how))]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
 
 
 def said(process):
     """How many images it has read, and everything it said."""
     lines = process.communicate(timeout=120)[0].split("\n")
     return max((int(line) for line in lines if line.isdecimal()), default=0), lines
+
+
+def test_an_interruption_does_not_wait_for_a_large_row_group(photos, tmp_path):
+    folder = open_dataset(photos({"cat": 4, "dog": 4}))
+    images = [{"bytes": (folder.root / image).read_bytes(), "path": image} for image in folder.images]
+    table = pl.DataFrame({"image": images * 1000, "label": folder.labels.tolist() * 1000})
+    table.write_parquet(tmp_path / "all.parquet", row_group_size=8000)
+    dataset = open_dataset(tmp_path / "all.parquet")
+    read, _ = said(scanning(tmp_path / "all.parquet", fatal=1, how=signal.SIGINT))
+    assert 0 < read < 8000
+    counting = Counting()
+    scan(dataset, size=16, fit="pad", progress=counting)
+    assert counting.read == 8000 - read
 
 
 def test_a_killed_scan_is_gone_on_with(photos, tmp_path):

@@ -3,6 +3,7 @@ import shutil
 
 import numpy as np
 import polars as pl
+import pyarrow as pa
 import pytest
 
 from discern.data import store as store_module
@@ -120,6 +121,16 @@ def test_a_journal_of_another_start_of_the_machine_is_not_believed(tmp_path, mon
     assert whole(store) == [0, 1, 2, 3]
 
 
+def test_a_journal_of_other_columns_is_not_believed(tmp_path):
+    store = Store(tmp_path / "s", SIDE)
+    add(store, 3)
+    other = pa.table({"slot": [0, 1, 2]})
+    with pa.ipc.new_stream(store.folder / "journal.arrow", other.schema) as writer:
+        writer.write_table(other)
+    assert add(store, 2).tolist() == [3, 4]
+    assert whole(store) == [0, 1, 2, 3, 4]
+
+
 def test_rows_are_not_taken_twice_when_a_kill_comes_between_table_and_journal(tmp_path, monkeypatch):
     store = Store(tmp_path / "s", SIDE)
     with pytest.raises(KeyboardInterrupt):
@@ -152,9 +163,9 @@ def test_a_damaged_table_costs_another_reading_and_no_more(photos, damage, tmp_p
         with pytest.raises(StorageError, match="another kind is in its place"):
             scan(dataset, size=16, fit="pad")
         return
-    again, its_pixels = scan(dataset, size=16, fit="pad")
-    assert again.table.drop("index").equals(scanned.table.drop("index"))
-    np.testing.assert_array_equal(its_pixels.take(again.index), before)
+    again, its_pixels = scan(dataset.with_rows(np.arange(10)[::-1]), size=16, fit="pad")
+    assert again.table.drop("index").equals(scanned.table.drop("index")[::-1])
+    np.testing.assert_array_equal(its_pixels.take(again.index), before[::-1])
     np.testing.assert_array_equal(pixels.take(scanned.index), before)  # who looked at the old ones still does
 
 

@@ -21,15 +21,15 @@ from jaxtyping import Int
 from discern.data.dataset import FACTS, SCHEMA, Dataset
 from discern.data.decode import Fit, decode
 from discern.data.pixels import Images, Pixels
-from discern.data.reading import Portion, portions
+from discern.data.reading import FILES_PER_PORTION, Portion, portions
 from discern.data.signature import VIEW
-from discern.data.statistics import SAMPLED, inside_bars, sample, sharpness, shrunk, statistics, view
+from discern.data.statistics import LEAST_INSIDE, SAMPLED, inside_bars, sample, sharpness, shrunk, statistics, view
 from discern.data.store import IDENTITY, Store
 from discern.errors import DataError, UnreadableImage
 from discern.files import cache_folder
 from discern.progress import Progress, Silent
 
-DECODER_VERSION = 5
+DECODER_VERSION = 6
 """Raised when `decode` gives other pixels or facts for the same bytes, so that old caches are not read."""
 
 _UNOPENED = "it cannot be opened"
@@ -127,7 +127,9 @@ def _read_all(
             if stop.is_set():
                 return
             data = portion.fetch()
-            for start in range(0, len(data), _TOGETHER):  # to the end also when stopped: what is fetched is kept
+            for start in range(0, len(data), _TOGETHER):
+                if stop.is_set() and len(data) > FILES_PER_PORTION:  # files that are fetched are kept, row groups wait
+                    return
                 rows = portion.rows[start : start + _TOGETHER]
                 facts = _read_some(data[start : start + _TOGETHER], images, slots[rows], fit)
                 with one_at_a_time:
@@ -173,7 +175,10 @@ def _read_some(
         grey = shrunk(decoded.picture)
         within = grey[inside_bars(grey)]
         views[at], samples[at] = view(grey), sample(decoded.picture)
-        inner[at] = view(within) if within.size < grey.size else views[at]
+        if within.size == grey.size:
+            inner[at] = views[at]
+        elif min(within.shape) >= LEAST_INSIDE:  # else it stays flat, and is looked for by its digest alone
+            inner[at] = view(within)
         facts["sharpness"][at] = sharpness(grey)
         for name in ("width", "height", "format", "mode", "orientation"):
             facts[name][at] = getattr(decoded, name)

@@ -23,6 +23,9 @@ SAMPLED = 32
 _BLACK, _WHITE = 20, 235
 """Grey levels of the bars that letterboxes, padding and scanners leave, give and take compression."""
 
+LEAST_INSIDE = 16
+"""Pixels between bars, of LONGER, under which a strip has too little in it to tell copies from look-alikes."""
+
 _UNIFORM = 8
 """Grey levels between the darkest and the brightest pixel of a row that belongs to a border."""
 
@@ -46,8 +49,7 @@ def view(grey: Grey) -> UInt8[np.ndarray, "side side"]:
 def inside_bars(grey: Grey) -> tuple[slice, slice]:
     """Rows and columns of a picture within black or white bars, such as letterboxes and padding leave.
 
-    Copies with and without them are copies, and pictures that share nothing but bars are none. What would leave next
-    to nothing is no bar: then all of it.
+    Copies with and without them are copies, and pictures that share nothing but bars are none.
     """
     edges = (grey[0], grey[-1], grey[:, 0], grey[:, -1])
     if not any(line.max() <= _BLACK or line.min() >= _WHITE for line in edges):  # as nearly always
@@ -56,7 +58,7 @@ def inside_bars(grey: Grey) -> tuple[slice, slice]:
     for axis in (1, 0):
         bar = (grey.max(axis=axis) <= _BLACK) | (grey.min(axis=axis) >= _WHITE)
         start, stop = int(np.argmin(bar)), len(bar) - int(np.argmin(bar[::-1]))
-        if bar.all() or stop - start < max(8, len(bar) / 8):
+        if bar.all():
             return slice(None), slice(None)
         found.append(slice(start, stop))
     return found[0], found[1]

@@ -25,7 +25,7 @@ from discern.errors import MissingExtra, UnknownName, UsageError
 from discern.files import cache_folder, read_json, writing
 from discern.progress import Logged, Progress
 
-VERSION = 3
+VERSION = 4
 """Raised when the audit finds other things in the same images, so that old answers are not given again."""
 
 SIZE = 112
