@@ -235,10 +235,11 @@ class Watch:
     @contextmanager
     def track(self, label, total, unit="images"):
         def advance(done, note):
-            global read
+            global read, fatal
             read += done
             print(read, flush=True)
             if read >= fatal:
+                fatal = float("inf")  # once
                 os.kill(os.getpid(), how)
 
         yield advance

@@ -21,7 +21,7 @@ from jaxtyping import Int
 from discern.data.dataset import FACTS, SCHEMA, Dataset
 from discern.data.decode import Fit, decode
 from discern.data.pixels import Images, Pixels
-from discern.data.reading import FILES_PER_PORTION, Portion, portions
+from discern.data.reading import PER_PORTION, Portion, portions
 from discern.data.signature import VIEW
 from discern.data.statistics import LEAST_INSIDE, SAMPLED, inside_bars, sample, sharpness, shrunk, statistics, view
 from discern.data.store import IDENTITY, Store
@@ -128,7 +128,7 @@ def _read_all(
                 return
             data = portion.fetch()
             for start in range(0, len(data), _TOGETHER):
-                if stop.is_set() and len(data) > FILES_PER_PORTION:  # files that are fetched are kept, row groups wait
+                if stop.is_set() and len(data) > PER_PORTION:  # files that are fetched are kept, row groups wait
                     return
                 rows = portion.rows[start : start + _TOGETHER]
                 facts = _read_some(data[start : start + _TOGETHER], images, slots[rows], fit)
