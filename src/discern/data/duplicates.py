@@ -60,7 +60,7 @@ CORRELATION = 0.95
 LEAST_SIDE = 20
 """Pixels of the shorter side under which pictures have too little in them to tell copies from look-alikes."""
 
-VERSION = 5
+VERSION = 6
 """Raised when other pairs are found for the same images."""
 
 LARGEST_DIFFERENCE = 40.0

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 from jaxtyping import Bool, Float, Int
-from sklearn.metrics import roc_auc_score
+from scipy.stats import rankdata
 
 from discern.data import keyed
 from discern.data.dataset import Dataset
@@ -168,7 +168,8 @@ def held_out_auc(codes: Int[np.ndarray, " n"], positive: Bool[np.ndarray, " n"])
         ones = np.bincount(codes[rest & positive], minlength=width) + 0.5
         zeros = np.bincount(codes[rest & ~positive], minlength=width) + 0.5
         score[held] = np.log((ones / ones.sum()) / (zeros / zeros.sum()))[codes[held]]
-    return float(roc_auc_score(positive, score))
+    ranks, count = rankdata(score), int(positive.sum())
+    return float((ranks[positive].sum() / count - (count + 1) / 2) / (len(ranks) - count))  # Mann & Whitney, 1947
 
 
 def _standard_error(positive: Bool[np.ndarray, " n"]) -> float:

@@ -23,13 +23,24 @@ from discern.data.decode import Fit, decode
 from discern.data.pixels import Images, Pixels
 from discern.data.reading import PER_PORTION, Portion, portions
 from discern.data.signature import VIEW
-from discern.data.statistics import LEAST_INSIDE, SAMPLED, inside_bars, sample, sharpness, shrunk, statistics, view
+from discern.data.statistics import (
+    LEAST_INSIDE,
+    SAMPLED,
+    Grey,
+    edged,
+    inside_bars,
+    sample,
+    sharpness,
+    shrunk,
+    statistics,
+    view,
+)
 from discern.data.store import IDENTITY, Store
 from discern.errors import DataError, UnreadableImage
 from discern.files import cache_folder
 from discern.progress import Progress, Silent
 
-DECODER_VERSION = 6
+DECODER_VERSION = 7
 """Raised when `decode` gives other pixels or facts for the same bytes, so that old caches are not read."""
 
 _UNOPENED = "it cannot be opened"
@@ -159,8 +170,8 @@ def _read_some(
     """Columns of FACTS as lists or arrays; what the pixels tell is masked where there are none."""
     facts: dict[str, Any] = {name: [None] * len(data) for name in FACTS}
     views = np.zeros((len(data), VIEW, VIEW), np.uint8)
-    inner = np.zeros((len(data), VIEW, VIEW), np.uint8)
     samples = np.zeros((len(data), SAMPLED, SAMPLED, 3), np.uint8)
+    shown: dict[int, Grey] = {}
     for at, content in enumerate(data):
         if isinstance(content, OSError):
             facts["problem"][at] = f"{_UNOPENED} ({content.strerror or content})"
@@ -172,16 +183,16 @@ def _read_some(
             facts["problem"][at] = str(error)
             continue
         images[slots[at]] = decoded.image
-        grey = shrunk(decoded.picture)
-        within = grey[inside_bars(grey)]
+        shown[at] = grey = shrunk(decoded.picture)
         views[at], samples[at] = view(grey), sample(decoded.picture)
-        if within.size == grey.size:
-            inner[at] = views[at]
-        elif min(within.shape) >= LEAST_INSIDE:  # else it stays flat, and is looked for by its digest alone
-            inner[at] = view(within)
         facts["sharpness"][at] = sharpness(grey)
         for name in ("width", "height", "format", "mode", "orientation"):
             facts[name][at] = getattr(decoded, name)
+    inner = views.copy()
+    for at in shown.keys() & np.flatnonzero(edged(views)).tolist():
+        within = shown[at][inside_bars(shown[at])]
+        if within.size < shown[at].size:  # a strip becomes flat, and is looked for by its digest alone
+            inner[at] = view(within) if min(within.shape) >= LEAST_INSIDE else 0
     unseen = np.array([problem is not None for problem in facts["problem"]])
     seen = {
         name: np.ma.masked_array(values, np.broadcast_to(unseen.reshape(-1, *[1] * (values.ndim - 1)), values.shape))

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import cv2
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import Bool, Float, UInt8
 
 from discern.data.decode import LONGER, resized
 from discern.data.signature import VIEW, signatures
@@ -46,14 +46,18 @@ def view(grey: Grey) -> UInt8[np.ndarray, "side side"]:
     return resized(grey, VIEW, VIEW)
 
 
+def edged(views: Views) -> Bool[np.ndarray, " n"]:
+    """Whether an edge is of nothing but black or white, so that a bar may be there."""
+    edges = np.stack([views[:, 0], views[:, -1], views[:, :, 0], views[:, :, -1]])
+    bars: Bool[np.ndarray, "4 n"] = (edges.max(axis=-1) <= _BLACK) | (edges.min(axis=-1) >= _WHITE)
+    return np.asarray(bars.any(axis=0))
+
+
 def inside_bars(grey: Grey) -> tuple[slice, slice]:
     """Rows and columns of a picture within black or white bars, such as letterboxes and padding leave.
 
     Copies with and without them are copies, and pictures that share nothing but bars are none.
     """
-    edges = (grey[0], grey[-1], grey[:, 0], grey[:, -1])
-    if not any(line.max() <= _BLACK or line.min() >= _WHITE for line in edges):  # as nearly always
-        return slice(None), slice(None)
     found = []
     for axis in (1, 0):
         bar = (grey.max(axis=axis) <= _BLACK) | (grey.min(axis=axis) >= _WHITE)
