@@ -67,11 +67,12 @@ def scan(
             known = _opened(addition.known)
             missing = _known(listed, known).filter(pl.col("slot").is_null()).drop(*FACTS, "slot")
             missing = missing.unique(IDENTITY, keep="first", maintain_order=True)
-            todo, identity = replace(dataset, table=missing), missing.select(IDENTITY)
+            todo, identity = replace(dataset, table=missing), missing.select(IDENTITY).to_arrow()
             slots, images = addition.reserve(len(todo), taken=known["slot"].to_numpy())
 
             def keep(rows: list[int], facts: dict[str, Any]) -> None:
-                addition.add({**identity[rows].to_dict(as_series=False), "slot": slots[rows], **facts})
+                # By Arrow: Polars would wake its threads for every few rows, while ours have the cores.
+                addition.add({**identity.take(rows).to_pydict(), "slot": slots[rows], **facts})
 
             _read_all(todo, slots, images, fit, progress, keep)
         table = _known(listed, store.rows)
