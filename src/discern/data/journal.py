@@ -232,11 +232,11 @@ def applied_from_above(dataset: Dataset, place: Place) -> Dataset:
     below: a decision about a file holds however it is come by.
     """
     own = _path(place)
-    files = [dataset.root / file for file in dataset.table["file"]]
-    folders = {folder for parent in {file.parent for file in files} for folder in (parent, *parent.parents)}
-    for folder in sorted(folders - {own}):
+    parents = {dataset.root / parent for parent in {os.path.dirname(file) for file in dataset.table["file"]}}
+    for folder in sorted({folder for parent in parents for folder in (parent, *parent.parents)} - {own}):
         if not (folder / ".discern" / "journal.jsonl").is_file():
             continue
+        files = [dataset.root / file for file in dataset.table["file"]]
         below = [str(file.relative_to(folder)) if file.is_relative_to(folder) else "" for file in files]
         renamed = dataset.with_columns(
             pl.Series("image", below, dtype=pl.String), dataset.table["image"].alias("its own name")
@@ -244,7 +244,6 @@ def applied_from_above(dataset: Dataset, place: Place) -> Dataset:
         decided = applied(renamed, read_journal(folder), Silent())
         table = decided.table.with_columns(image="its own name").drop("its own name")
         dataset = replace(decided, table=table)
-        files = [dataset.root / file for file in table["file"]]
     return dataset
 
 
