@@ -65,8 +65,8 @@ def of_pictures(cache: Path) -> np.ndarray:
     """Hashes of CIFAR-10 and of its pictures mirrored and turned."""
     import pictures
 
+    from discern.data.duplicates.signature import variants
     from discern.data.scan import scan
-    from discern.data.signature import variants
 
     dataset, _ = scan(pictures.cifar(), size=32, fit="pad", cache=cache)
     every: np.ndarray = variants(dataset.table["hash"].to_numpy()).reshape(-1)
@@ -75,7 +75,7 @@ def of_pictures(cache: Path) -> np.ndarray:
 
 def searched(count: str, seed: int) -> dict[str, float]:
     """Time, memory and errors of one search."""
-    from discern.data.hamming import pairs_within
+    from discern.data.duplicates.hamming import pairs_within
 
     random = np.random.default_rng(seed)
     hashes, planted = _planted(int(count), random) if count.isdecimal() else (np.load(count), np.zeros((0, 2), int))

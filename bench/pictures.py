@@ -14,8 +14,8 @@ import numpy as np
 import polars as pl
 from PIL import Image
 
+from discern.data.audit.injection import Injection, inject
 from discern.data.dataset import SPLITS, Dataset
-from discern.data.injection import Injection, inject
 from discern.data.reading import portions
 from discern.data.scan import scan
 from discern.data.sources import open_dataset

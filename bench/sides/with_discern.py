@@ -11,8 +11,8 @@ from pathlib import Path
 
 import polars as pl
 
-from discern.data.audit import audit
-from discern.data.duplicates import copies
+from discern.data.audit.checks import audit
+from discern.data.duplicates.search import copies
 from discern.data.scan import scan
 from discern.data.sources import open_dataset
 from discern.steps.audit import size_for

@@ -13,8 +13,8 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from discern.data.audit.findings import Finding as Finding
     from discern.data.dataset import Dataset as Dataset
-    from discern.data.findings import Finding as Finding
     from discern.data.journal import Decision as Decision
     from discern.data.sources import open_dataset as open  # noqa: F401
     from discern.errors import DataError as DataError
@@ -46,7 +46,7 @@ _PUBLIC = {
     "Decision": ("discern.data.journal", "Decision"),
     "DiscernError": ("discern.errors", "DiscernError"),
     "Evaluation": ("discern.runs.evaluation", "Evaluation"),
-    "Finding": ("discern.data.findings", "Finding"),
+    "Finding": ("discern.data.audit.findings", "Finding"),
     "Predictions": ("discern.runs.predictions", "Predictions"),
     "Recipe": ("discern.training.recipe", "Recipe"),
     "Run": ("discern.runs.run", "Run"),

@@ -7,8 +7,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from discern.data.audit import audit
-from discern.data.duplicates import copies
+from discern.data.audit.checks import audit
+from discern.data.duplicates.search import copies
 from discern.data.scan import scan
 from discern.data.sources import open_dataset
 from discern.errors import DataError, UsageError

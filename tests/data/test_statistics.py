@@ -4,7 +4,7 @@ import pytest
 from PIL import Image, ImageFilter
 
 from discern.data.decode import LONGER
-from discern.data.signature import VIEW
+from discern.data.duplicates.signature import VIEW
 from discern.data.statistics import SAMPLED, sample, sharpness, shrunk, statistics, view
 
 NUMBERS = ("brightness", "contrast", "low", "high", "entropy", "colorfulness", "border")

@@ -12,8 +12,8 @@ import pytest
 from PIL import Image
 from test_html import Elements
 
+from discern.data.audit.findings import Finding
 from discern.data.dataset import SCHEMA
-from discern.data.findings import Finding
 from discern.data.pixels import Pixels
 from discern.data.scan import scan
 from discern.data.sources import open_dataset

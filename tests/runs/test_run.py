@@ -6,7 +6,7 @@ import shutil
 import pytest
 from safetensors import safe_open
 
-from discern.data.gate import Passage
+from discern.data.duplicates.gate import Passage
 from discern.errors import NotARun, StorageError, UsageError
 from discern.runs.run import Run, create_run, list_runs, open_run, refuse_place, working_on
 from discern.steps.train import resume

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image, ImageEnhance, ImageFilter
 
 import discern
-from discern.data.findings import Finding
+from discern.data.audit.findings import Finding
 from discern.data.sources import open_dataset
 from discern.errors import DataError, MissingExtra, UnknownName, UsageError
 from discern.progress import Silent

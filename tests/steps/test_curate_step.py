@@ -5,8 +5,8 @@ import shutil
 import polars as pl
 import pytest
 
-from discern.data.audit import audit
-from discern.data.duplicates import copies
+from discern.data.audit.checks import audit
+from discern.data.duplicates.search import copies
 from discern.data.journal import Decision, decide
 from discern.data.scan import scan
 from discern.data.sources import open_dataset

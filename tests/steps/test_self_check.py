@@ -7,7 +7,7 @@ import polars as pl
 import pytest
 
 import discern
-from discern.data.injection import EDITS, FAULTS, Injection
+from discern.data.audit.injection import EDITS, FAULTS, Injection
 from discern.data.sources import open_dataset
 from discern.data.synthetic.parts import Parts, ensure
 from discern.errors import UsageError

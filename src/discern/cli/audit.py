@@ -63,7 +63,7 @@ def command(
     discern audit photos/ --self-check
     """
     from discern.cli.terminal import Terminal, table
-    from discern.data.findings import grouped
+    from discern.data.audit.findings import grouped
     from discern.data.sources import open_dataset
 
     listing = open_dataset(photos, val=val, test=test, progress=Terminal())

@@ -99,7 +99,7 @@ def _print(curated: Curated) -> None:
     from collections import Counter
 
     from discern.cli.terminal import table
-    from discern.data.curate import REASONS
+    from discern.data.curation.curate import REASONS
 
     counts = curated.counts()
     copies = Counter(curated.outputs.filter(curated.outputs["copy"] > 0)["label"])

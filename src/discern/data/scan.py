@@ -20,9 +20,9 @@ from jaxtyping import Int
 
 from discern.data.dataset import FACTS, SCHEMA, Dataset
 from discern.data.decode import Fit, decode
+from discern.data.duplicates.signature import VIEW
 from discern.data.pixels import Images, Pixels
 from discern.data.reading import PER_PORTION, Portion, portions
-from discern.data.signature import VIEW
 from discern.data.statistics import (
     LEAST_INSIDE,
     SAMPLED,

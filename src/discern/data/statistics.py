@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Bool, Float, UInt8
 
 from discern.data.decode import LONGER, resized
-from discern.data.signature import VIEW, signatures
+from discern.data.duplicates.signature import VIEW, signatures
 
 Rgb = UInt8[np.ndarray, "height width 3"]
 Grey = UInt8[np.ndarray, "height width"]

@@ -9,8 +9,8 @@ import numpy as np
 import polars as pl
 from markupsafe import Markup
 
+from discern.data.audit.findings import Finding
 from discern.data.dataset import SPLITS, Dataset
-from discern.data.findings import Finding
 from discern.report import wording
 from discern.report.plots import count_plot, distribution_plot
 from discern.report.subject import SPLIT_NAMES

@@ -11,8 +11,8 @@ from typing import Literal
 
 import polars as pl
 
+from discern.data.audit.findings import Finding
 from discern.data.dataset import SPLITS, Dataset
-from discern.data.findings import Finding
 from discern.data.pixels import Pixels
 from discern.files import writing
 from discern.report import wording

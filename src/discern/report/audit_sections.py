@@ -10,8 +10,8 @@ from pathlib import Path
 
 import polars as pl
 
+from discern.data.audit.findings import Finding
 from discern.data.dataset import SPLITS, Dataset
-from discern.data.findings import Finding
 from discern.data.pixels import Pixels
 from discern.report import wording
 from discern.report.audit_charts import Chart, chart, measured

@@ -12,7 +12,7 @@ import numpy as np
 import polars as pl
 from markupsafe import Markup
 
-from discern.data.curate import REASONS, LeftOut, Plan
+from discern.data.curation.curate import REASONS, LeftOut, Plan
 from discern.data.dataset import SPLITS, Dataset
 from discern.files import writing
 from discern.report import wording

@@ -9,9 +9,9 @@ import numpy as np
 import polars as pl
 from markupsafe import Markup
 
+from discern.data.audit.findings import grouped
 from discern.data.dataset import SPLITS, Dataset
-from discern.data.findings import grouped
-from discern.data.gate import Passage
+from discern.data.duplicates.gate import Passage
 from discern.report import wording
 from discern.report.plots import count_plot, side_plot
 from discern.report.subject import SPLIT_NAMES, Subject

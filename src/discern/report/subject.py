@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from discern.data.audit.findings import Finding
 from discern.data.dataset import Dataset
-from discern.data.findings import Finding
-from discern.data.gate import Passage
+from discern.data.duplicates.gate import Passage
 from discern.evaluation.run_comparison import distinct_names
 from discern.runs.evaluation import Evaluation
 from discern.runs.predictions import Predictions

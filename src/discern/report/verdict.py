@@ -8,7 +8,7 @@ from typing import Literal
 
 import numpy as np
 
-from discern.data.findings import Finding
+from discern.data.audit.findings import Finding
 from discern.evaluation.comparison import ALPHA, Comparison, Pair
 from discern.evaluation.intervals import wilson
 from discern.report import wording

@@ -18,9 +18,9 @@ from typing import Any, TypeVar
 
 import polars as pl
 
+from discern.data.audit.findings import Finding
 from discern.data.dataset import Dataset
-from discern.data.findings import Finding
-from discern.data.gate import Passage
+from discern.data.duplicates.gate import Passage
 from discern.errors import NotARun, UsageError, storing
 from discern.files import read_json, write_json
 from discern.progress import Progress, Silent

@@ -16,8 +16,8 @@ import numpy as np
 import polars as pl
 from PIL import Image
 
+from discern.data.audit.findings import Finding
 from discern.data.dataset import Dataset
-from discern.data.findings import Finding
 from discern.data.reading import portions
 from discern.data.scan import scan
 from discern.data.sources import Data, listed

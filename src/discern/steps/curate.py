@@ -9,11 +9,11 @@ from typing import Any, Literal
 
 import polars as pl
 
-from discern.data.copies import building, write_copy
-from discern.data.curate import LeftOut, Plan, plan
+from discern.data.curation.copies import building, write_copy
+from discern.data.curation.curate import LeftOut, Plan, plan
 from discern.data.dataset import SPLITS, Dataset
 from discern.data.decode import Fit
-from discern.data.duplicates import copies
+from discern.data.duplicates.search import copies
 from discern.data.journal import Place, read_journal
 from discern.data.scan import scan
 from discern.data.sources import as_listed, found_at, open_dataset

@@ -12,8 +12,8 @@ import polars as pl
 
 from discern.data.dataset import Dataset
 from discern.data.decode import Fit
-from discern.data.gate import refuse_way
-from discern.data.overlap import Copy, overlap
+from discern.data.duplicates.gate import refuse_way
+from discern.data.duplicates.overlap import Copy, overlap
 from discern.data.pixels import Pixels
 from discern.data.sources import open_dataset
 from discern.data.split import refuse_missing_classes

@@ -8,21 +8,21 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from discern.data.audit import audit as find
-from discern.data.audit import unreadable_findings
-from discern.data.dataset import Dataset
-from discern.data.duplicates import copies
-from discern.data.findings import Finding, grouped
-from discern.data.outliers import FEWEST, by_facts, by_features, outlier_findings, outlier_scores
-from discern.data.patches import patch_features
-from discern.data.pixels import Pixels
-from discern.data.quality import FLAG, KINDS, quality_scores
-from discern.data.suspects import (
+from discern.data.audit.checks import audit as find
+from discern.data.audit.checks import unreadable_findings
+from discern.data.audit.findings import Finding, grouped
+from discern.data.audit.outliers import FEWEST, by_facts, by_features, outlier_findings, outlier_scores
+from discern.data.audit.patches import patch_features
+from discern.data.audit.quality import FLAG, KINDS, quality_scores
+from discern.data.audit.suspects import (
     SUSPECTS,
     label_scores,
     out_of_sample,
     suspect_findings,
 )
+from discern.data.dataset import Dataset
+from discern.data.duplicates.search import copies
+from discern.data.pixels import Pixels
 from discern.files import write_json, write_table
 from discern.progress import Progress
 from discern.report.audit_page import write_audit_page

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from discern.data.audit import audit, unreadable_findings
+from discern.data.audit.checks import audit, unreadable_findings
+from discern.data.audit.findings import Finding, summarise
 from discern.data.dataset import Dataset
-from discern.data.duplicates import copies
-from discern.data.findings import Finding, summarise
-from discern.data.gate import Passage, refuse_way, through_gate
+from discern.data.duplicates.gate import Passage, refuse_way, through_gate
+from discern.data.duplicates.search import copies
 from discern.data.pixels import Pixels
 from discern.data.sources import Data, listed
 from discern.data.split import refuse_missing_classes, with_splits

@@ -12,10 +12,10 @@ import numpy as np
 import polars as pl
 from sklearn.metrics import average_precision_score
 
+from discern.data.audit.findings import Finding
+from discern.data.audit.injection import FAULTS, Injected, Injection, inject
 from discern.data.dataset import Dataset
-from discern.data.duplicates import copies
-from discern.data.findings import Finding
-from discern.data.injection import FAULTS, Injected, Injection, inject
+from discern.data.duplicates.search import copies
 from discern.data.scan import scan
 from discern.data.sources import Data, listed
 from discern.progress import Logged, Progress

@@ -12,8 +12,8 @@ import numpy as np
 import polars as pl
 
 from discern.data.dataset import Dataset
-from discern.data.duplicates import copies
-from discern.data.gate import Passage, refuse_way, through_gate
+from discern.data.duplicates.gate import Passage, refuse_way, through_gate
+from discern.data.duplicates.search import copies
 from discern.data.scan import scan
 from discern.data.sources import Data, listed
 from discern.data.split import SHARE, folds, refuse_missing_classes, with_splits

@@ -14,7 +14,7 @@ import yaml
 from discern.data.augment import Augmentation
 from discern.data.batches import Balance, refuse_to_stream
 from discern.data.decode import Fit
-from discern.data.gate import Leakage
+from discern.data.duplicates.gate import Leakage
 from discern.data.streaming import Kept
 from discern.errors import UnknownName, UsageError
 from discern.files import writing

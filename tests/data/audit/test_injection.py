@@ -4,8 +4,8 @@ import polars as pl
 import pytest
 from PIL import Image
 
-from discern.data.duplicates import copies
-from discern.data.injection import EDITS, FAULTS, Injection, inject
+from discern.data.audit.injection import EDITS, FAULTS, Injection, inject
+from discern.data.duplicates.search import copies
 from discern.data.scan import scan
 from discern.data.sources import open_dataset
 

@@ -9,12 +9,12 @@ from collections.abc import Iterator, Sequence
 
 import polars as pl
 
+from discern.data.audit.findings import Finding
+from discern.data.audit.giveaway import giveaways, shifts
+from discern.data.audit.quality import quality_findings
 from discern.data.dataset import Dataset
-from discern.data.duplicates import NearPairs
-from discern.data.findings import Finding
-from discern.data.giveaway import giveaways, shifts
-from discern.data.quality import quality_findings
-from discern.data.signature import VARIANTS
+from discern.data.duplicates.search import NearPairs
+from discern.data.duplicates.signature import VARIANTS
 
 IMBALANCE = 3.0
 """Largest class over smallest from which plain accuracy begins to mislead."""

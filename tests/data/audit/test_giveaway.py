@@ -9,8 +9,8 @@ from sklearn.metrics import roc_auc_score
 from sklearn.naive_bayes import CategoricalNB
 
 from discern.data import keyed
+from discern.data.audit.giveaway import GIVEAWAY, PROPERTIES, SHIFT, TELLING, giveaways, held_out_auc, shifts
 from discern.data.dataset import Dataset
-from discern.data.giveaway import GIVEAWAY, PROPERTIES, SHIFT, TELLING, giveaways, held_out_auc, shifts
 from discern.data.scan import scan
 from discern.data.sources import open_dataset
 

@@ -24,9 +24,9 @@ import numpy as np
 import polars as pl
 import simplejpeg
 
-from discern.data.curate import Plan
+from discern.data.curation.curate import Plan
+from discern.data.curation.offline import Mask, Rgb, copies
 from discern.data.decode import Fit, decode, fitted_shape
-from discern.data.offline import Mask, Rgb, copies
 from discern.data.reading import portions
 from discern.data.sources.folder import IMAGE_SUFFIXES
 from discern.errors import DataError, UsageError, storing

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from discern.data.curate import REASONS, plan
+from discern.data.curation.curate import REASONS, plan
 from discern.data.dataset import FACTS, SCHEMA, Dataset
-from discern.data.duplicates import exact_clusters
+from discern.data.duplicates.search import exact_clusters
 from discern.errors import DataError
 
 CLASSES = ("axe", "book", "saw")

@@ -7,10 +7,10 @@ import polars as pl
 import pytest
 from PIL import Image
 
-from discern.data.copies import LARGEST, OUTPUTS, building, class_folders, encoded, fitted_picture, write_copy
-from discern.data.curate import plan
+from discern.data.curation.copies import LARGEST, OUTPUTS, building, class_folders, encoded, fitted_picture, write_copy
+from discern.data.curation.curate import plan
 from discern.data.decode import FITS, decode
-from discern.data.duplicates import exact_clusters
+from discern.data.duplicates.search import exact_clusters
 from discern.data.scan import load_images, scan
 from discern.data.sources import open_dataset
 from discern.errors import DataError, StorageError, UsageError

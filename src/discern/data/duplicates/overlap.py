@@ -9,7 +9,7 @@ import polars as pl
 
 from discern.data.dataset import Dataset
 from discern.data.decode import Fit
-from discern.data.duplicates import copies
+from discern.data.duplicates.search import copies
 from discern.data.pixels import Beside, Pixels
 from discern.data.reading import as_on_disk
 from discern.data.scan import scan

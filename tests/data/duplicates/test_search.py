@@ -10,11 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageEnhance, ImageOps
 
-from discern.data import duplicates
-from discern.data.duplicates import clusters, copies, exact_clusters, near_pairs
+from discern.data.duplicates import search
+from discern.data.duplicates.search import clusters, copies, exact_clusters, near_pairs
+from discern.data.duplicates.signature import VARIANTS
 from discern.data.pixels import Beside
 from discern.data.scan import scan
-from discern.data.signature import VARIANTS
 from discern.data.sources import open_dataset
 
 LAYERS = ((3, 40), (6, 30), (12, 20), (25, 12), (60, 6))
@@ -134,7 +134,7 @@ def test_every_edit_is_found_and_nothing_else(edited, size, fit):
     expected = {frozenset([f"{k}", *(f"{k} {edit}" for edit in EDITS)]) for k in range(8)}
     missing = [sorted(each - max(together, key=lambda other: len(each & other))) for each in expected - together]
     assert missing == []
-    assert (near.correlation >= duplicates.CORRELATION).all()
+    assert (near.correlation >= search.CORRELATION).all()
 
 
 @pytest.mark.parametrize("edit", EDITS)
@@ -247,9 +247,9 @@ def test_a_crowd_of_copies_is_joined_without_looking_at_every_pair(tmp_path, mon
     rng, picture = np.random.default_rng(0), scene(1)
     pictures = {f"{k:02}": scaled(float(rng.uniform(0.6, 1)))(picture) for k in range(60)}
     dataset, pixels = scanned(written(tmp_path, pictures))
-    monkeypatch.setattr(duplicates, "_PORTION", 64)
-    looked, judge = [], duplicates._correlation
-    monkeypatch.setattr(duplicates, "_correlation", lambda *pair: looked.append(1) or judge(*pair))
+    monkeypatch.setattr(search, "_PORTION", 64)
+    looked, judge = [], search._correlation
+    monkeypatch.setattr(search, "_correlation", lambda *pair: looked.append(1) or judge(*pair))
     found, _ = copies(dataset, pixels)
     assert [len(cluster) for cluster in found] == [60]
     assert len(looked) < 500
@@ -258,7 +258,7 @@ def test_a_crowd_of_copies_is_joined_without_looking_at_every_pair(tmp_path, mon
 def test_what_was_found_is_kept(edited, monkeypatch):
     dataset, pixels = scanned(edited)
     first, near = copies(dataset, pixels)
-    monkeypatch.setattr(duplicates, "near_pairs", None)  # is not asked any more
+    monkeypatch.setattr(search, "near_pairs", None)  # is not asked any more
     again, kept = copies(dataset, pixels)
     assert again == first
     for name in ("first", "second", "variant", "correlation"):
@@ -272,12 +272,12 @@ def test_what_was_found_is_kept(edited, monkeypatch):
 def test_other_images_are_looked_at_anew(tmp_path, monkeypatch, change):
     root = written(tmp_path, {"a": scene(1), "b": scaled(0.6)(scene(1))})
     copies(*scanned(root))
-    asked, search = [], near_pairs
-    monkeypatch.setattr(duplicates, "near_pairs", lambda *its, **how: asked.append(1) or search(*its, **how))
+    asked, look = [], near_pairs
+    monkeypatch.setattr(search, "near_pairs", lambda *its, **how: asked.append(1) or look(*its, **how))
     if change == "images":
         scene(3).save(root / "all/c.jpg")
     if change == "version":
-        monkeypatch.setattr(duplicates, "VERSION", duplicates.VERSION + 1)
+        monkeypatch.setattr(search, "VERSION", search.VERSION + 1)
     found, _ = copies(*scanned(root, 48 if change == "size" else 64, "squash" if change == "fit" else "pad"))
     assert asked
     assert found == [[0, 1]]

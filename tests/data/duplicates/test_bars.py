@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from discern.data.duplicates import copies
+from discern.data.duplicates.search import copies
 from discern.data.scan import scan
 from discern.data.sources import open_dataset
 from discern.data.statistics import inside_bars

@@ -12,9 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score
 
-from discern.data import suspects
-from discern.data.dataset import Dataset
-from discern.data.suspects import (
+from discern.data.audit import suspects
+from discern.data.audit.suspects import (
     SURE,
     SUSPECTS,
     cleanlab_labels,
@@ -23,6 +22,7 @@ from discern.data.suspects import (
     suspect_findings,
     suspect_labels,
 )
+from discern.data.dataset import Dataset
 from discern.errors import MissingExtra
 from discern.progress import Silent
 

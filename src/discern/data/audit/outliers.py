@@ -17,8 +17,8 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float
 
+from discern.data.audit.findings import Finding
 from discern.data.dataset import Dataset
-from discern.data.findings import Finding
 
 Points = Float[np.ndarray, "image value"]
 

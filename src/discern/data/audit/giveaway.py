@@ -16,8 +16,8 @@ from jaxtyping import Bool, Float, Int
 from scipy.stats import rankdata
 
 from discern.data import keyed
+from discern.data.audit.findings import Finding
 from discern.data.dataset import Dataset
-from discern.data.findings import Finding
 
 GIVEAWAY = 0.8
 """AUC from which a property that has nothing to do with the object gives the label away."""

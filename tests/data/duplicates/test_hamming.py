@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from discern.data.hamming import matches_within, pairs_within
+from discern.data.duplicates.hamming import matches_within, pairs_within
 from discern.errors import DataError
 
 

@@ -7,7 +7,7 @@ import polars as pl
 import pytest
 from PIL import Image, ImageEnhance, ImageFilter
 
-from discern.data.quality import BLURRED, COMMON, FLAG, KINDS, STRIP, TINY, quality_findings, quality_scores
+from discern.data.audit.quality import BLURRED, COMMON, FLAG, KINDS, STRIP, TINY, quality_findings, quality_scores
 from discern.data.scan import scan
 from discern.data.sources import open_dataset
 from discern.data.synthetic.parts import render

@@ -20,8 +20,8 @@ from scipy.special import softmax
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 
+from discern.data.audit.findings import Finding
 from discern.data.dataset import Dataset
-from discern.data.findings import Finding
 from discern.data.split import Clusters, folds
 from discern.errors import DataError, MissingExtra
 from discern.progress import Progress, Silent

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 import polars as pl
 
+from discern.data.audit.findings import Finding
 from discern.data.dataset import Dataset
-from discern.data.findings import Finding
 
 FLAG = 0.5
 """An image is flagged when its score of a kind is under this."""

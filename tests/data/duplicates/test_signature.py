@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from scipy.fft import dctn
 
-from discern.data.signature import (
+from discern.data.duplicates.signature import (
     FLAT,
     SIDE,
     VARIANTS,

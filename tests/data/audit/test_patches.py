@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
 
-from discern.data.patches import patch_features
+from discern.data.audit.patches import patch_features
 from discern.data.scan import scan
 from discern.data.sources import open_dataset
 from discern.progress import Silent

@@ -31,9 +31,9 @@ from scipy.sparse.csgraph import connected_components
 
 from discern.data.dataset import Dataset
 from discern.data.decode import resized
-from discern.data.hamming import matches_within
+from discern.data.duplicates.hamming import matches_within
+from discern.data.duplicates.signature import VARIANTS, VIEW, Spectra, spectra, spectra_again, variants, varied
 from discern.data.pixels import Beside, Pixels
-from discern.data.signature import VARIANTS, VIEW, Spectra, spectra, spectra_again, variants, varied
 from discern.data.statistics import inside_bars
 from discern.data.store import kept_table
 from discern.files import cache_folder, write_table

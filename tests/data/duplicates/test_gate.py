@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from discern.data.dataset import SPLITS, Dataset
-from discern.data.gate import WAYS, Passage, refuse_way, through_gate
+from discern.data.duplicates.gate import WAYS, Passage, refuse_way, through_gate
 from discern.errors import DataError, UsageError
 
 

@@ -7,8 +7,8 @@ import polars as pl
 import pytest
 from sklearn.neighbors import NearestNeighbors
 
-from discern.data import outliers
-from discern.data.outliers import Space, by_facts, by_features, outlier_findings, outlier_scores
+from discern.data.audit import outliers
+from discern.data.audit.outliers import Space, by_facts, by_features, outlier_findings, outlier_scores
 from discern.data.scan import scan
 from discern.data.sources import open_dataset
 

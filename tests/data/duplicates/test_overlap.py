@@ -8,7 +8,7 @@ import polars as pl
 import pytest
 from PIL import Image, ImageOps
 
-from discern.data.overlap import overlap
+from discern.data.duplicates.overlap import overlap
 from discern.data.scan import scan
 from discern.data.sources import open_dataset
 

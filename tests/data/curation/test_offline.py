@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from discern.data.offline import Operation, apply, copies, drawn
+from discern.data.curation.offline import Operation, apply, copies, drawn
 
 PICTURE = np.random.default_rng(0).integers(0, 256, (40, 60, 3), np.uint8)
 WHOLE = np.full((40, 60), 255, np.uint8)

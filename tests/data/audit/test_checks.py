@@ -6,9 +6,9 @@ import polars as pl
 import pytest
 from PIL import Image, ImageOps
 
-from discern.data.audit import audit, unreadable_findings
-from discern.data.duplicates import copies
-from discern.data.findings import Finding, summarise
+from discern.data.audit.checks import audit, unreadable_findings
+from discern.data.audit.findings import Finding, summarise
+from discern.data.duplicates.search import copies
 from discern.data.scan import scan
 from discern.data.sources import open_dataset
 
