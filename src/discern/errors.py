@@ -21,6 +21,9 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+_NAMED = 30
+"""Known names that a message lists at most."""
+
 
 class DiscernError(Exception):
     """The root of the tree; `exit_code` is what the command line leaves with."""
@@ -40,7 +43,8 @@ class UnknownName(UsageError):
     def __init__(self, kind: str, name: str, known: Iterable[str], *, place: str = "") -> None:
         known = sorted(known)
         nearest = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-        hint = f"did you mean '{nearest[0]}'?" if nearest else f"known: {', '.join(known)}."
+        some = ", ".join(known[:_NAMED]) + (f" and {len(known) - _NAMED:,} more" if len(known) > _NAMED else "")
+        hint = f"did you mean '{nearest[0]}'?" if nearest else f"known: {some}."
         super().__init__(f"Unknown {kind} '{name}'{f' in {place}' if place else ''}: {hint}")
         self.nearest = nearest[0] if nearest else None
 

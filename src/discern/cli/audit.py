@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     help="Folder for audit.html, scores.parquet and findings.json.",
 )
 @click.option("--self-check", is_flag=True, help="Put known faults into a copy of the table and see what is found.")
-@click.option("--seed", type=int, default=0, show_default=True, help="Of the faults of --self-check.")
+@click.option("--seed", type=int, help="Of the faults of --self-check; 0 unless given.")
 @json_option
 def command(
     photos: str,
@@ -47,7 +47,7 @@ def command(
     suspects: str,
     out: Path,
     self_check: bool,
-    seed: int,
+    seed: int | None,
     as_json: bool,
 ) -> None:
     """Find what is wrong with PHOTOS: copies, leakage, wrong labels, bad pictures, properties that give a class away.
@@ -66,9 +66,12 @@ def command(
     from discern.data.audit.findings import grouped
     from discern.data.sources import open_dataset
 
+    if seed is not None and not self_check:
+        raise click.UsageError("--seed chooses the faults of --self-check; an audit itself needs none.")
     listing = open_dataset(photos, val=val, test=test, progress=Terminal())
     if self_check:
-        _self_check(listing, {"backbone": backbone, "weights": weights, "suspects": suspects, "seed": seed}, as_json)
+        means = {"backbone": backbone, "weights": weights, "suspects": suspects, "seed": seed or 0}
+        _self_check(listing, means, as_json)
         return
     from discern.steps.audit import audit
 

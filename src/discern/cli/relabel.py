@@ -113,7 +113,8 @@ def _report(journal: Journal, done: tuple[Decision, ...], word: str, *, as_json:
         click.echo(f"{word} {each.number}: {each}")
     if len(done) > 20:
         click.echo(f"... and {len(done) - 20} more.")
-    click.echo(f"Journal  {journal.file} ({len(journal.standing)} images have a decision)")
+    count = len(journal.standing)
+    click.echo(f"Journal  {journal.file} ({'1 image has' if count == 1 else f'{count:,} images have'} a decision)")
 
 
 def _show(journal: Journal, *, as_json: bool) -> None:

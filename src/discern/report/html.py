@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from discern.files import writing
 from discern.report.page import Page, page
@@ -38,5 +38,12 @@ def filled(template: str, **values: object) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.filters["coded"] = _coded
     style = Markup(environment.get_template("style.css").render())
     return environment.get_template(template).render(style=style, **values)
+
+
+def _coded(text: str) -> Markup:
+    """Text with what stands between backticks set as code."""
+    parts = [escape(part) for part in text.split("`")]
+    return Markup("").join(Markup("<code>{}</code>").format(part) if at % 2 else part for at, part in enumerate(parts))

@@ -101,7 +101,7 @@ def score_photos(
     those or to 'allow' them, `because` of something.
     """
     _refuse_group(leakage)
-    refuse_way(leakage, because)
+    refuse_way(leakage, because, ways=("drop", "allow"))
     run, progress = run if isinstance(run, Run) else open_run(run), progress or Logged()
     predictor = load_predictor(run)
     listing = open_dataset(photos, progress=progress).with_classes(run.classes)

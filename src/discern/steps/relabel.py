@@ -93,5 +93,10 @@ def _known_image(name: str, known: frozenset[str], root: Path) -> str:
 
 
 def _nearest(name: str, known: Iterable[str]) -> str:
-    near = difflib.get_close_matches(name, sorted(known), n=1, cutoff=0.3)
+    """What was probably meant: a file of that name elsewhere, or a name with a letter or two other."""
+    file = name.rpartition("/")[2]
+    called = sorted(image for image in known if image.rpartition("/")[2] == file)
+    near = difflib.get_close_matches(name, called, n=1, cutoff=0) or difflib.get_close_matches(
+        name, sorted(known), n=1
+    )
     return f"; did you mean '{near[0]}'?" if near else ": name it by its path there."

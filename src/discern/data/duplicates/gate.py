@@ -101,10 +101,10 @@ def _most_held_out(splits: Iterable[str | None]) -> str:
     return max((split for split in splits if split is not None), key=SPLITS.index)
 
 
-def refuse_way(leakage: str | None, because: str | None) -> None:
-    """Raise UsageError for a way on that does not exist or is not complete."""
-    if leakage is not None and leakage not in WAYS:
-        raise UsageError(f"--leakage {leakage} does not exist: choose {', '.join(WAYS[:-1])} or {WAYS[-1]}.")
+def refuse_way(leakage: str | None, because: str | None, ways: Sequence[str] = WAYS) -> None:
+    """Raise UsageError for a way on that is none of `ways` or is not complete."""
+    if leakage is not None and leakage not in ways:
+        raise UsageError(f"--leakage {leakage} does not exist here: choose {', '.join(ways[:-1])} or {ways[-1]}.")
     if leakage == "allow" and not (because or "").strip():
         raise UsageError('--leakage allow needs a reason, which stands in the report: --because "...".')
     if leakage != "allow" and because is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +15,7 @@ from discern.data.journal import applied, applied_from_above, read_journal
 from discern.data.sources import binary, folder, huggingface, manifest, named, parquet, webdataset
 from discern.data.sources.listing import Listing
 from discern.data.split import grouped_by
-from discern.errors import DataError, UsageError
+from discern.errors import DataError, UnknownName, UsageError
 from discern.progress import Logged, Progress
 
 Data = Dataset | str | os.PathLike[str]
@@ -58,6 +59,8 @@ def open_dataset(
     dataset = _decided(photos, progress, group_by)
     for name, place in (("val", val), ("test", test)):
         if place is not None:
+            if Path(place).resolve() == Path(photos).resolve():
+                raise UsageError(f"--{name} {place} is what is trained on itself; name other photos, or leave it out.")
             dataset = _join(dataset, _decided(place, progress, group_by), name)
     if len(dataset.classes) < 2:
         raise DataError(
@@ -113,12 +116,20 @@ def _listing(path: Path, group_by: str | None) -> Listing:
         if path.is_dir():
             os.listdir(path)  # or the first source that asks for a file in it would name that file
         source = next(source for source in SOURCES if source.accepts(path))
-        if group_by is not None and source is manifest and manifest.has_column(path, group_by):
+        if group_by is not None and source is manifest and _is_column(group_by, path):
             return manifest.listing(path, group=group_by)
         return source.listing(path)
     except PermissionError as error:
         kind = "the folder " if error.filename == str(path) and path.is_dir() else ""
         raise UsageError(f"No permission to read {kind}{error.filename}; change its permissions.") from error
+
+
+def _is_column(group_by: str, path: Path) -> bool:
+    """Whether the manifest has this column. Raises UnknownName for what is almost one, and so no pattern."""
+    columns = manifest.column_names(path)
+    if group_by not in columns and difflib.get_close_matches(group_by, columns, cutoff=0.8):
+        raise UnknownName("column", group_by, columns, place=str(path))
+    return group_by in columns
 
 
 def _decided(place: str | os.PathLike[str], progress: Progress, group_by: str | None) -> Dataset:

@@ -69,11 +69,14 @@ def _labels(file: Path) -> list[int]:
     try:
         if file.suffix == ".bin":
             return [int(label) for label in cifar_labels(file)]
-        labels, count = idx_labels(_idx_labels_file(file)), idx_layout(file).count
+        labels, layout = idx_labels(_idx_labels_file(file)), idx_layout(file)
     except (OSError, EOFError, ValueError, zlib.error) as error:
         raise DataError(f"{file} or its labels cannot be read ({error}); download them again.") from error
-    if len(labels) != count:
-        raise DataError(f"{file} has {count} images, but there are {len(labels)} labels; download both again.")
+    if len(labels) != layout.count:
+        raise DataError(f"{file} has {layout.count} images, but there are {len(labels)} labels; download both again.")
+    size, wanted = file.stat().st_size, layout.start + layout.count * layout.size
+    if file.suffix != ".gz" and size < wanted:  # of a packed file it shows when it is unpacked
+        raise DataError(f"{file} is cut off: it has {size:,} bytes instead of {wanted:,}; download it again.")
     return [int(label) for label in labels]
 
 

@@ -46,17 +46,17 @@ def accepts(path: Path) -> bool:
     return image_column(schema) is None and found is not None and _is_text(schema.field(found).type)
 
 
-def has_column(path: Path, name: str) -> bool:
-    """Whether this manifest has a column of exactly that name."""
+def column_names(path: Path) -> list[str]:
+    """The columns of this manifest; none where its first line is damaged, which `listing` refuses."""
     if path.suffix == ".parquet":
-        return name in pq.read_schema(path).names
+        return list(pq.read_schema(path).names)
     first = next((line for line in _text(path).splitlines() if line.strip()), "")
     if path.suffix.lower() in SEPARATORS:
-        return name in next(csv.reader([first], delimiter=SEPARATORS[path.suffix.lower()]))
+        return next(csv.reader([first], delimiter=SEPARATORS[path.suffix.lower()]))
     try:
-        return name in json.loads(first)
+        return list(json.loads(first))
     except (ValueError, TypeError):
-        return False
+        return []
 
 
 def listing(path: Path, *, group: str = "group") -> Listing:
