@@ -85,16 +85,7 @@ def verdict(subjects: Sequence[Subject], comparison: Comparison | str) -> Verdic
     models = sorted({str(subject.info["model"]["name"]) for subject in subjects})
     first = subjects[0]
     title = first.name if len(subjects) == 1 else f"{len(subjects)} runs compared"
-    started = str(first.info.get("started", ""))[:10]
-    occasion = " \u00b7 ".join(
-        part
-        for part in (
-            wording.listing(tuple(models), 4),
-            f"{wording.count(len(first.dataset), 'image')} of {len(first.evaluation.classes)} classes",
-            started,
-        )
-        if part
-    )
+    occasion = _occasion(first, models)
     if not isinstance(comparison, Comparison) and len(subjects) > 1:
         return Verdict(
             title=title,
@@ -134,6 +125,16 @@ def verdict(subjects: Sequence[Subject], comparison: Comparison | str) -> Verdic
         judgement=judgement,
         sentences=(*sentences, *_kept_apart(subjects)),
     )
+
+
+def _occasion(first: Subject, models: Sequence[str]) -> str:
+    """Models, data and day in a line."""
+    parts = (
+        wording.listing(tuple(models), 4),
+        f"{wording.count(len(first.dataset), 'image')} of {len(first.evaluation.classes)} classes",
+        str(first.info.get("started", ""))[:10],
+    )
+    return " \u00b7 ".join(part for part in parts if part)
 
 
 def _kept_apart(subjects: Sequence[Subject]) -> tuple[str, ...]:

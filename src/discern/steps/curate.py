@@ -108,14 +108,19 @@ def curate(
             "balance": balance,
             "seed": seed,
         }
-        record = {"photos": [os.fspath(place) for place in places], "arguments": arguments, **curated.to_json()}
-        write_json(folder / "curation" / "curation.json", record)
-        write_table(folder / "curation" / "outputs.parquet", outputs)
-        curation = Curation(
+        about = Curation(
             folder=folder, source=scanned, arguments=arguments, plan=chosen, left_out=left_out, outputs=outputs
         )
-        write_curation(curation, folder / "curation" / "curation.html")
+        _record(about, {"photos": [os.fspath(place) for place in places], **curated.to_json()})
     return curated
+
+
+def _record(about: Curation, answer: dict[str, Any]) -> None:
+    """Beside the images: what was asked and answered, where each image comes from, and the page."""
+    folder = about.folder / "curation"
+    write_json(folder / "curation.json", {"arguments": about.arguments, **answer})
+    write_table(folder / "outputs.parquet", about.outputs)
+    write_curation(about, folder / "curation.html")
 
 
 def _refuse_inside(out: Path, places: list[Path | str]) -> None:

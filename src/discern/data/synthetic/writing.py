@@ -78,28 +78,12 @@ def _share_out(folder: Path, entries: list[Entry], parts: Parts, workers: int, a
         "PYTHONPATH": os.pathsep.join(p for p in sys.path if p),
     }
     command = [sys.executable, "-c", "from discern.data.synthetic.worker import main; main()"]
-    shared = {"folder": str(folder.resolve()), "seed": parts.seed, "size": parts.size, "domain": parts.domain}
-
-    def serve(child: subprocess.Popen[str]) -> None:
-        assert child.stdin is not None
-        assert child.stdout is not None
-        while True:
-            try:
-                entry = jobs.get_nowait()
-            except Empty:
-                child.stdin.close()
-                return
-            try:
-                child.stdin.write(json.dumps({**shared, "entry": asdict(entry)}) + "\n")
-                child.stdin.flush()
-                answer = child.stdout.readline()
-            except BrokenPipeError:
-                answer = ""
-            if answer != "done\n":
-                raise DataError(
-                    f"A rendering process ended at {entry.path} with exit code {child.wait()}: see its error above."
-                )
-            advance()
+    shared: dict[str, object] = {
+        "folder": str(folder.resolve()),
+        "seed": parts.seed,
+        "size": parts.size,
+        "domain": parts.domain,
+    }
 
     children: list[subprocess.Popen[str]] = []
     try:
@@ -107,7 +91,7 @@ def _share_out(folder: Path, entries: list[Entry], parts: Parts, workers: int, a
             pipe = subprocess.PIPE
             children.append(subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, env=environment))
         with ThreadPoolExecutor(workers) as threads:
-            served = [threads.submit(serve, child) for child in children]
+            served = [threads.submit(_serve, child, jobs, shared, advance) for child in children]
             try:
                 wait(served, return_when=FIRST_EXCEPTION)
             finally:
@@ -124,6 +108,31 @@ def _share_out(folder: Path, entries: list[Entry], parts: Parts, workers: int, a
             for stream in (child.stdin, child.stdout):
                 if stream is not None and not stream.closed:
                     stream.close()
+
+
+def _serve(
+    child: subprocess.Popen[str], jobs: SimpleQueue[Entry], shared: dict[str, object], advance: Callable[[], None]
+) -> None:
+    """Hand one child process entries until there are none left."""
+    assert child.stdin is not None
+    assert child.stdout is not None
+    while True:
+        try:
+            entry = jobs.get_nowait()
+        except Empty:
+            child.stdin.close()
+            return
+        try:
+            child.stdin.write(json.dumps({**shared, "entry": asdict(entry)}) + "\n")
+            child.stdin.flush()
+            answer = child.stdout.readline()
+        except BrokenPipeError:
+            answer = ""
+        if answer != "done\n":
+            raise DataError(
+                f"A rendering process ended at {entry.path} with exit code {child.wait()}: see its error above."
+            )
+        advance()
 
 
 def _copy(folder: Path, source: Entry, entry: Entry, parts: Parts) -> None:
