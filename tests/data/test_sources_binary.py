@@ -184,7 +184,6 @@ def test_a_file_that_is_cut_off_is_refused_before_its_images_are_read(tmp_path):
         open_dataset(tmp_path)
 
 
-
 @pytest.mark.parametrize(
     ("break_it", "sentence"),
     [

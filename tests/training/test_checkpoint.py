@@ -21,7 +21,9 @@ def fresh(optimizer, channels_last=False, seed=0):
     torch.manual_seed(seed)
     model = zoo.build("regularized-cnn", classes=3, size=8)
     Arithmetic(precision="float32", channels_last=channels_last).place(model, torch.device("cpu"))
-    return model.train(), build_optimizer(model, Recipe(optimizer=optimizer, learning_rate=0.01))
+    return model.train(), build_optimizer(
+        [{"params": list(model.parameters()), "factor": 1.0}], Recipe(optimizer=optimizer, learning_rate=0.01)
+    )
 
 
 def steps(model, optimizer, count, *, seed):
@@ -97,7 +99,7 @@ def test_a_checkpoint_is_a_json_header_and_raw_numbers_and_no_pickle(saved):
 
 def test_weights_alone_hold_no_optimiser(tmp_path):
     model, _ = fresh("adamw")
-    save_weights(tmp_path / "best.safetensors", model, {"epoch": 2})
+    save_weights(tmp_path / "best.safetensors", model.state_dict(), {"epoch": 2})
     fields, _ = header(tmp_path / "best.safetensors")
     assert json.loads(fields.pop("__metadata__")["discern"]) == {"epoch": 2}
     assert set(fields) == {f"model.{name}" for name in model.state_dict()}
@@ -149,4 +151,4 @@ def test_a_damaged_checkpoint_is_refused_with_a_sentence(saved, damage):
 def test_the_checkpoint_of_another_network_is_refused(saved):
     model = zoo.build("simple-cnn", classes=3, size=8)
     with pytest.raises(NotARun, match="cannot be resumed"):
-        load_resumable(saved, model, build_optimizer(model, Recipe()))
+        load_resumable(saved, model, build_optimizer([{"params": list(model.parameters()), "factor": 1.0}], Recipe()))

@@ -32,6 +32,7 @@ def backbone(**changes):
     made = Backbone(
         name="means",
         network=Means().eval(),
+        width=13,
         size=128,
         fixed_size=False,
         mean=(0.5, 0.5, 0.5),

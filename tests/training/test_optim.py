@@ -80,7 +80,13 @@ def test_each_optimiser_moves_as_torchs_plain_one(name, reference):
     twin = nn.Sequential(nn.Linear(4, 5), nn.Tanh(), nn.Linear(5, 2))
     twin.load_state_dict(model.state_dict())
     pairs = [
-        (model, build_optimizer(model, Recipe(optimizer=name, learning_rate=0.01, weight_decay=0.3))),
+        (
+            model,
+            build_optimizer(
+                [{"params": list(model.parameters()), "factor": 1.0}],
+                Recipe(optimizer=name, learning_rate=0.01, weight_decay=0.3),
+            ),
+        ),
         (twin, reference(twin.parameters())),
     ]
     inputs = torch.randn(8, 4)

@@ -36,6 +36,9 @@ if TYPE_CHECKING:
     type=click.Choice(["none", "weights", "sampler", "oversample"]),
     help="Help for small classes: none, weights, sampler or oversample.  [default: weights]",
 )
+@click.option("--weights", metavar="WHICH", help="Published weights: auto, none, a folder, a file, owner/name.")
+@click.option("--accept-license", is_flag=True, default=None, help="Of weights that do not allow every use.")
+@click.option("--trust-pickle", is_flag=True, default=None, help="Read tensors from a .pth or .bin file.")
 @leakage_option
 @because_option
 @group_option
@@ -67,6 +70,8 @@ def command(
     \b
     discern train photos/
     discern train photos/ --test more-photos/ --model cnn-basic --epochs 30
+    discern train photos/ --model efficientnetv2-b0             published weights: its head, then more of it
+    discern train photos/ --model mobilenetv2 --weights weights/mobilenetv2_100
     discern train photos/ --test more-photos/ --leakage drop    when photos are in both
     discern train scans/ --group-by "patient(\\d+)"              one patient, one split
     discern train cifar10/ --recipe cifar-simple-cnn --set batch_size=128 --set augment.flip=0.5
@@ -76,6 +81,8 @@ def command(
     from discern.steps import train as step
 
     given = {key: value for key, value in common.items() if value is not None}
+    if (weights := given.pop("weights", None)) is not None:
+        given["network"] = {"weights": weights}
     if resume is not None:
         _refuse_beside_resume(photos, test, val, name, changes, given)
         run = step.resume(resume, progress=Terminal())

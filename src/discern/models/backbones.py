@@ -1,18 +1,77 @@
-"""Backbones: published networks from timm, with the weights they were published with."""
+"""Backbones: published networks from timm, and the weights they were published with.
+
+Weights are 'auto' (those that timm names, from the hub or its cache), a folder in timm's layout (config.json and
+model.safetensors), such a repository on the hub (owner/name), or a file. They fit the network to the last tensor, or
+they are refused: nothing is ever left as it was drawn.
+"""
 
 from __future__ import annotations
 
+import fnmatch
 import hashlib
+import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from jaxtyping import Float, UInt8
-from safetensors.torch import load_file
+from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
+from discern import hub
 from discern.errors import UnknownName, UsageError
+
+_PICKLES = (".pth", ".pt", ".bin", ".pkl", ".ckpt", ".tar")
+
+_FREE = ("apache-2.0", "mit", "bsd-3-clause", "cc-by-4.0")
+"""Licences that allow any use. All others are shown and have to be accepted: some forbid commercial use."""
+
+_OURS = ("num_classes", "in_chans", "global_pool")
+"""Arguments of a network that are not taken from a description of its weights."""
+
+_LARGER = 9 / 7  # 288 for 224
+
+_NAMED = 3  # keys in a message, of each kind
+
+
+@dataclass(frozen=True, kw_only=True)
+class Published:
+    """Weights that somebody published, and what has to be known to use them. Nothing has been loaded yet."""
+
+    architecture: str
+    """timm's name of the network."""
+    arguments: Mapping[str, Any]
+    """What the network was built with besides its name."""
+    size: int
+    """Side of the images it was trained with, pixels."""
+    fixed_size: bool
+    """Whether it takes no other size."""
+    mean: tuple[float, float, float]
+    """Subtracted from channels in [0, 1]."""
+    std: tuple[float, float, float]
+    """Divided by."""
+    licence: str | None
+    """Of the weights, where their publisher names one."""
+    file: Path
+    """The tensors."""
+    source: str
+    """Where they come from, for people: a repository or a path."""
+
+    @property
+    def best_size(self) -> int:
+        """Side of the images to show it, pixels: what it was trained with by about 1.3, a multiple of 32.
+
+        Networks are taught with random crops, in which things are larger than in whole pictures; pictures that are
+        larger by as much set that right (Touvron et al., 2019).
+        """
+        return self.size if self.fixed_size else max(32, round(self.size * _LARGER / 32) * 32)
+
+    @property
+    def free(self) -> bool:
+        """Whether they may be used for everything."""
+        return self.licence is None or self.licence.lower() in _FREE
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,6 +82,8 @@ class Backbone:
     """timm's name of the architecture."""
     network: nn.Module
     """Takes normalised images, gives one row of features for each; in evaluation mode."""
+    width: int
+    """Features of an image."""
     size: int
     """Side of the images it was trained with, pixels."""
     fixed_size: bool
@@ -43,68 +104,189 @@ class Backbone:
         return (scaled - mean) / std
 
 
-def load_backbone(name: str, weights: str = "auto") -> Backbone:
-    """A timm network with pretrained weights.
+def architectures(pattern: str = "*") -> list[str]:
+    """Timm's names that a pattern with wildcards fits."""
+    import timm
 
-    `weights` is 'auto' (those timm knows, from its hub or the cache), a folder in timm's layout (config.json and
-    model.safetensors), or a safetensors file. Raises UnknownName, or UsageError when the weights are not at hand or
-    belong to another network.
+    return fnmatch.filter(timm.list_models(), pattern)
+
+
+def find_published(architecture: str, weights: str = "auto", *, trust_pickle: bool = False) -> Published:
+    """The weights that are meant by a word, fetched if need be.
+
+    Raises UnknownName for an architecture that timm has not, UsageError when the weights are not at hand, belong to
+    another architecture, or are a pickle that `trust_pickle` does not allow.
     """
     import timm
 
-    if not timm.is_model(name):
-        raise UnknownName("backbone", name, timm.list_models())
-    folder = Path(weights)
-    try:  # with its classifier, which is taken off afterwards: timm is lenient about weights for a network without
-        if weights == "auto":
-            network = timm.create_model(name, pretrained=True)
-        elif folder.is_dir():
-            network = timm.create_model(f"local-dir:{folder}", pretrained=True)
-        elif folder.suffix == ".safetensors" and folder.is_file():
-            network = _with_weights(timm.create_model(name, num_classes=0), folder)
-        else:
+    if not timm.is_model(architecture):
+        raise UnknownName("backbone", architecture, timm.list_models())
+    path = Path(weights)
+    if weights == "auto":
+        return _from_timm(architecture)
+    if path.is_dir():
+        return _in_folder(architecture, path, str(path))
+    if path.is_file():
+        if path.suffix in _PICKLES and not trust_pickle:
             raise UsageError(
-                f"No weights at {weights}: give a folder with config.json and model.safetensors, or a .safetensors "
-                "file."
+                f"{path} is a pickle, which can run whatever code is in it: take weights as .safetensors, or give "
+                "--trust-pickle if you trust where it is from (only tensors are read from it)."
             )
-    except UsageError:
-        raise
-    except Exception as error:  # timm, its hub and safetensors share no ancestor
-        why = " ".join(str(error).split())[:300]
-        if weights == "auto":
-            raise UsageError(
-                f"The weights of {name} could not be fetched ({why}); connect to the network once, or give a copy of "
-                "them with --weights PATH."
-            ) from error
-        raise UsageError(f"{weights} does not hold weights of {name} ({why}); check the file.") from error
-    config: dict[str, Any] = dict(network.pretrained_cfg)  # type: ignore[arg-type]
-    if folder.is_dir() and config.get("architecture", name) != name:
-        raise UsageError(f"{weights} holds weights of {config['architecture']}, not {name}; name that model.")
-    network.reset_classifier(0)  # type: ignore[operator]
+        if path.suffix not in (*_PICKLES, ".safetensors"):
+            raise UsageError(_no_weights(weights))
+        return _known_as(architecture, timm.get_pretrained_cfg(architecture), path, str(path))
+    if weights.count("/") == 1 and not weights.startswith((".", "/", "~")) and not path.suffix:
+        return _in_folder(architecture, _fetched(weights, "config.json", "model.safetensors").parent, weights)
+    raise UsageError(_no_weights(weights))
+
+
+def load_backbone(name: str, weights: str = "auto", *, trust_pickle: bool = False) -> Backbone:
+    """A timm network with published weights; raises what `find_published` and `load_weights` raise."""
+    import timm
+
+    published = find_published(name, weights, trust_pickle=trust_pickle)
+    network = timm.create_model(name, num_classes=0, **published.arguments)
+    load_weights(network, published)
     return Backbone(
         name=name,
         network=network.eval(),
-        size=int(config["input_size"][-1]),
-        fixed_size=bool(config.get("fixed_input_size")),
-        mean=tuple(config["mean"]),
-        std=tuple(config["std"]),
-        weights=_digest(network),
-        licence=config.get("license"),
+        width=int(network.head_hidden_size),  # type: ignore[arg-type]
+        size=published.size,
+        fixed_size=published.fixed_size,
+        mean=published.mean,
+        std=published.std,
+        weights=digest_of(network),
+        licence=published.licence,
     )
 
 
-def _with_weights(network: nn.Module, file: Path) -> nn.Module:
-    """The network with the weights of a bare file, which may or may not have those of a classifier."""
-    state = load_file(file)
-    unknown = state.keys() - network.state_dict().keys()
-    classifier = str(network.pretrained_cfg["classifier"])  # type: ignore[index]
-    network.load_state_dict({key: state[key] for key in state if key not in unknown or not key.startswith(classifier)})
-    return network
+def load_weights(network: nn.Module, published: Published, *, without: tuple[str, ...] = ()) -> None:
+    """Put published weights into a timm network; those of a classifier, or of layers it is `without`, are left out.
+
+    Raises UsageError when the file is damaged, or holds other tensors than the network has.
+    """
+    state = _tensors(published)
+    wanted = network.state_dict()
+    left_out = (*_classifier(network), *(f"{name}." for name in without))
+    missing = [key for key in wanted if key not in state]
+    strange = [key for key in state if key not in wanted and not key.startswith(left_out)]
+    other = [key for key in wanted if key in state and state[key].shape != wanted[key].shape]
+    if missing or strange or other:
+        told = [("misses", missing), ("does not know", strange), ("has in another shape", other)]
+        differs = "; ".join(f"it {word} {_some(keys)}" for word, keys in told if keys)
+        raise UsageError(
+            f"{published.source} does not hold weights of {published.architecture} ({differs}); name the model they "
+            "are of."
+        )
+    network.load_state_dict({key: state[key] for key in wanted})
 
 
-def _digest(network: nn.Module) -> str:
+def digest_of(network: nn.Module) -> str:
+    """Of all weights and buffers, hexadecimal."""
     digest = hashlib.blake2b(digest_size=12)
     for name, values in network.state_dict().items():
         digest.update(name.encode())
         digest.update(values.detach().cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()
+
+
+def _from_timm(architecture: str) -> Published:
+    import timm
+
+    config = timm.get_pretrained_cfg(architecture)
+    if config is None or not config.hf_hub_id:
+        known = "no weights" if config is None or not config.url else f"weights at {config.url} only"
+        raise UsageError(
+            f"timm knows {known} for {architecture}: get some and name them with --weights PATH, or take --weights "
+            "none, which begins from scratch."
+        )
+    return _known_as(architecture, config, _fetched(config.hf_hub_id, "model.safetensors"), config.hf_hub_id)
+
+
+def _fetched(repository: str, *files: str) -> Path:
+    """The last of the files, once all are there."""
+    try:
+        return [hub.fetched(repository, file) for file in files][-1]
+    except Exception as error:  # the hub's client raises all kinds, and none of them has a common ancestor
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise UsageError(
+            f"The weights {repository} could not be fetched ({reason}); connect to the network once, give a copy of "
+            "them with --weights PATH, or begin from scratch with --weights none."
+        ) from error
+
+
+def _in_folder(architecture: str, folder: Path, source: str) -> Published:
+    """What timm's config.json says: the architecture, its arguments, and the preprocessing."""
+    file, told = folder / "model.safetensors", folder / "config.json"
+    if not file.is_file() or not told.is_file():
+        raise UsageError(_no_weights(source))
+    try:
+        record = json.loads(told.read_text(encoding="utf-8"))
+        config, of = record.get("pretrained_cfg", record), record["architecture"]
+        arguments = {key: value for key, value in record.get("model_args", {}).items() if key not in _OURS}
+        published = _published(architecture, config, arguments, file, source)
+    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+        raise UsageError(
+            f"{told} does not describe weights of {architecture} ({type(error).__name__}: {error}); check the file."
+        ) from error
+    if of != architecture.partition(".")[0]:
+        raise UsageError(f"{source} holds weights of {of}, not {architecture}; name that model.")
+    return published
+
+
+def _known_as(architecture: str, config: Any, file: Path, source: str) -> Published:
+    """Weights that come without a description of their own are taken to be like those that timm knows."""
+    return _published(architecture, config.to_dict(), {}, file, source)
+
+
+def _published(
+    architecture: str, config: Mapping[str, Any], arguments: Mapping[str, Any], file: Path, source: str
+) -> Published:
+    mean, std = config["mean"], config["std"]
+    return Published(
+        architecture=architecture,
+        arguments=dict(arguments),
+        size=int(config["input_size"][-1]),
+        fixed_size=bool(config.get("fixed_input_size")),
+        mean=(mean[0], mean[1], mean[2]),
+        std=(std[0], std[1], std[2]),
+        licence=config.get("license"),
+        file=file,
+        source=source,
+    )
+
+
+def _tensors(published: Published) -> dict[str, Tensor]:
+    """What is in the file; nothing in it is run."""
+    try:
+        if published.file.suffix == ".safetensors":
+            with safe_open(published.file, framework="pt") as file:
+                return {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - not a mapping
+        found = torch.load(published.file, map_location="cpu", weights_only=True)
+        for key in ("state_dict", "model"):  # as training scripts wrap them
+            found = found.get(key, found) if isinstance(found, Mapping) else found
+        return {str(key).removeprefix("module."): value for key, value in found.items() if isinstance(value, Tensor)}
+    except (SafetensorError, OSError, RuntimeError, ValueError, EOFError, AttributeError, LookupError) as error:
+        why = " ".join(str(error).split())[:200]
+        raise UsageError(f"{published.file} is damaged or holds no weights ({why}); get it again.") from error
+    except Exception as error:  # pickle's own errors
+        why = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+        raise UsageError(f"{published.file} holds more than tensors, and is not read ({why}).") from error
+
+
+def _classifier(network: nn.Module) -> tuple[str, ...]:
+    """Where timm keeps the layers that its own classes have."""
+    names = network.pretrained_cfg.get("classifier") or ()  # type: ignore[union-attr, operator]
+    return tuple(f"{name}." for name in ((names,) if isinstance(names, str) else names))
+
+
+def _some(keys: list[str]) -> str:
+    named = ", ".join(keys[:_NAMED])
+    return f"{named} and {len(keys) - _NAMED:,} more" if len(keys) > _NAMED else named
+
+
+def _no_weights(weights: str) -> str:
+    return (
+        f"No weights at {weights}: give a folder with config.json and model.safetensors, a .safetensors file, the "
+        "name of such a repository on the hub (owner/name), or none."
+    )

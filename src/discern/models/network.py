@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from typing import Any, ClassVar
 
 from jaxtyping import Float
@@ -41,8 +41,12 @@ class Network(nn.Module):
 
     def forward(self, images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b classes"]:
         """Logits of a batch of normalised images; one image alone is normalised as others were."""
-        with _settled(self) if self.training and len(images) == 1 else nullcontext():
+        with settled(self, alone=self.training and len(images) == 1):
             return self.forward_head(self.forward_features(images))
+
+    def penalty(self) -> Tensor | float:
+        """What is added to the loss besides; nothing for most."""
+        return 0.0
 
     def record(self) -> dict[str, Any]:
         """What is needed to build the same network again; plain values."""
@@ -50,9 +54,9 @@ class Network(nn.Module):
 
 
 @contextmanager
-def _settled(model: nn.Module) -> Iterator[None]:
-    """Batch norms use their running statistics: one image may have no variance, and torch then refuses to train."""
-    norms = [layer for layer in model.modules() if isinstance(layer, _BatchNorm) and layer.training]
+def settled(model: nn.Module, *, alone: bool) -> Iterator[None]:
+    """Batch norms use their running statistics: one image `alone` may have no variance, and torch refuses to train."""
+    norms = [layer for layer in model.modules() if isinstance(layer, _BatchNorm) and layer.training] if alone else []
     for norm in norms:
         norm.training = False
     try:
@@ -63,12 +67,20 @@ def _settled(model: nn.Module) -> Iterator[None]:
 
 
 def classifier(
-    width: int, dense: Sequence[int], classes: int, *, activation: Activation | None, dropout: float
+    width: int,
+    dense: Sequence[int],
+    classes: int,
+    *,
+    activation: Activation | None,
+    dropout: float,
+    batch_norm: bool = False,
 ) -> list[nn.Module]:
     """From a vector to logits: linear layers, each followed by the activation; dropout before the last linear."""
     layers: list[nn.Module] = []
     for outputs in dense:
-        layers += [nn.Linear(width, outputs)] + ([ACTIVATIONS[activation]()] if activation else [])
+        layers.append(nn.Linear(width, outputs))
+        layers += [nn.BatchNorm1d(outputs)] if batch_norm else []
+        layers += [ACTIVATIONS[activation]()] if activation else []
         width = outputs
     if dropout:
         layers.append(nn.Dropout(dropout))

@@ -1,23 +1,25 @@
-"""PublishedNet: a published architecture from timm, as far as its last map, under a small head of one's own."""
+"""PublishedNet: a published architecture from timm under a head of one's own."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import ClassVar
+from dataclasses import dataclass, field
+from typing import Annotated, Any, ClassVar, Literal
 
 from jaxtyping import Float
+from pydantic import Field
 from torch import Tensor, nn
 
-from discern.errors import UnknownName
+from discern.errors import UnknownName, UsageError
+from discern.models.backbones import Published, load_weights
 from discern.models.configuration import Activation, Share, Width
 from discern.models.network import Network, classifier
 
-_BEHIND_THE_POOL = (
-    "conv_head",
-    "norm_head",
-    "act2",
-)  # timm's MobileNetV3 has a layer there, which is part of its head
+_NECK = ("conv_head", "norm_head", "act2")  # what timm's MobileNetV3 has behind its pool, as part of its head
+
+Pool = Literal["own", "avg", "max", "concat", "gem", "auto"]
+_POWER, _LEAST = 3, 1e-6  # the exponent, and what a root can be taken of
+_POOLS = {"avg": "avg", "max": "max", "concat": "catavgmax"}  # timm's names
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,22 +28,47 @@ class PublishedConfig:
 
     architecture: str
     """timm's name of it."""
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    """What the published weights want it to be built with besides its name."""
     input_size: int = 224
     """Side of the square it was designed for, pixels."""
     weights: str = "none"
-    """'none' draws them; 'auto' or a path begins with published ones."""
+    """'none' draws them; 'auto', a path or a repository on the hub begins with published ones."""
+    pool: Pool = "own"
+    """How a map becomes a vector: the architecture's own way (averages, mostly), averages, maxima, both side by side,
+    or generalised means ('gem'), between the two: the bars of letterboxed pictures count for less. 'auto' is 'gem'
+    where the architecture has one pool over its last map, else 'own'."""
+    neck: bool = True
+    """Whether layers stay that the architecture has between its pool and its classifier."""
     dense: tuple[Width, ...] = ()
-    """Widths of the hidden linear layers after the global average pool."""
+    """Widths of the hidden linear layers after the pool."""
     activation: Activation = "relu"
     """After each of them."""
+    batch_norm: bool = False
+    """Batch norm between each of them and its activation."""
     dropout: Share = 0.0
     """Share of values dropped before the last linear layer."""
+    l2: Annotated[float, Field(ge=0, le=10)] = 0.0
+    """Times the sum of the squared weights of the hidden linear layers is added to the loss."""
 
     any_size: ClassVar[bool] = True
 
     def build(self, *, classes: int, size: int) -> PublishedNet:
         """The network, untrained."""
         return PublishedNet(self, classes=classes, size=size)
+
+
+class GeneralizedMean(nn.Module):
+    """The mean of the cubes of each channel, and its cube root (Radenovic, Tolias & Chum, 2019)."""
+
+    def __init__(self, *, places: tuple[int, int] = (2, 3), keep: bool = True) -> None:
+        super().__init__()
+        self._places, self._keep = places, keep
+
+    def forward(self, maps: Float[Tensor, "b i j k"]) -> Float[Tensor, "b ..."]:
+        """In float32: cubes are large."""
+        cubes = maps.float().clamp_min(_LEAST).pow(_POWER)
+        return cubes.mean(self._places, keepdim=self._keep).pow(1 / _POWER)
 
 
 class PublishedNet(Network):
@@ -56,19 +83,75 @@ class PublishedNet(Network):
         super().__init__(config, classes=classes, size=size)
         if not timm.is_model(config.architecture):
             raise UnknownName("architecture", config.architecture, timm.list_models())
-        self.features = timm.create_model(config.architecture, num_classes=0)
-        if isinstance(self.features, MobileNetV3):
-            for name in _BEHIND_THE_POOL:
+        pool: dict[str, Any] = {"global_pool": _POOLS[config.pool]} if config.pool in _POOLS else {}
+        try:
+            self.features = timm.create_model(config.architecture, num_classes=0, **config.arguments, **pool)
+        except (TypeError, AssertionError, ValueError) as error:
+            raise UsageError(
+                f"{config.architecture} cannot be built with pool '{config.pool}' ({error}); try pool 'own'."
+            ) from error
+        self._refuse_size(size)
+        if config.pool in ("gem", "auto"):
+            self._pool_by_means()
+        if not config.neck and isinstance(self.features, MobileNetV3):
+            for name in _NECK:
                 setattr(self.features, name, nn.Identity())
-        width = int(self.features.num_features)  # type: ignore[arg-type]
-        dense = classifier(width, config.dense, classes, activation=config.activation, dropout=config.dropout)
-        self.head = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), *dense)
+        width = int(self.features.head_hidden_size if config.neck else self.features.num_features)  # type: ignore[arg-type]
+        width *= 2 if config.pool == "concat" else 1
+        self.head = nn.Sequential(
+            *classifier(
+                width,
+                config.dense,
+                classes,
+                activation=config.activation,
+                batch_norm=config.batch_norm,
+                dropout=config.dropout,
+            )
+        )
 
-    def forward_features(self, images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b c i j"]:
-        """The last map."""
+    def forward_features(self, images: Float[Tensor, "b 3 h w"]) -> Tensor:
+        """The last map, [b, c, i, j]; of a transformer its tokens."""
         maps: Tensor = self.features.forward_features(images)  # type: ignore[operator]
         return maps
 
-    def load_published(self, state: Mapping[str, Tensor]) -> None:
-        """Take the architecture's weights from its published state, named as timm names them."""
-        self.features.load_state_dict({name: state[name] for name in self.features.state_dict()})
+    def pooled(self, maps: Tensor) -> Float[Tensor, "b feature"]:
+        """What the head sees of the last map."""
+        rows: Tensor = self.features.forward_head(maps, pre_logits=True)  # type: ignore[operator]
+        return rows
+
+    def forward_head(self, maps: Tensor) -> Float[Tensor, "b classes"]:
+        """Logits from the last map."""
+        logits: Tensor = self.head(self.pooled(maps))
+        return logits
+
+    def penalty(self) -> Tensor | float:
+        """The L2 term of the hidden layers."""
+        if not self.config.l2:
+            return 0.0
+        hidden = [layer for layer in self.head.children() if isinstance(layer, nn.Linear)][:-1]
+        total: Tensor | float = self.config.l2 * sum(layer.weight.square().sum() for layer in hidden)
+        return total
+
+    def load_published(self, published: Published) -> None:
+        """Take the architecture's weights; raises UsageError when they are of another one."""
+        load_weights(self.features, published, without=() if self.config.neck else _NECK)
+
+    def _pool_by_means(self) -> None:
+        """Put generalised means where the architecture has its pool."""
+        from timm.layers.adaptive_avgmax_pool import SelectAdaptivePool2d
+
+        pools = [layer for layer in self.features.modules() if isinstance(layer, SelectAdaptivePool2d)]
+        if len(pools) != 1 and self.config.pool == "auto":
+            return
+        if len(pools) != 1:
+            raise UsageError(f"{self.config.architecture} has no pool over its last map; take pool 'own'.")
+        flat = getattr(pools[0].pool, "flatten", None)  # of pools for channels that come last
+        channels_last = getattr(self.features, "output_fmt", "NCHW") == "NHWC"
+        means = GeneralizedMean(places=(1, 2), keep=not flat) if channels_last else GeneralizedMean()
+        pools[0].register_module("pool", means)
+
+    def _refuse_size(self, size: int) -> None:
+        config: Any = self.features.pretrained_cfg
+        own = int(config["input_size"][-1])
+        if config.get("fixed_input_size") and size != own:
+            raise UsageError(f"{self.config.architecture} takes images of {own} pixels and no others: --size {own}.")

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from discern.errors import NotARun, UnknownName
-from discern.models.backbones import load_backbone
+from discern.models.backbones import Published, find_published, load_backbone
 from discern.models.configuration import changed, configuration, options
 from discern.models.convnet import ConvNet, ConvNetConfig, FlexibleConfig
 from discern.models.fastnet import FastNet, FastNetConfig
@@ -99,11 +100,31 @@ MODELS: dict[str, ModelEntry] = {
     ),
     "efficientnetv2-b0-d": ModelEntry(
         about="For photos: EfficientNetV2-B0 under a dense layer of 128 (reference system D).",
-        config=PublishedConfig(architecture="tf_efficientnetv2_b0", dense=(128,), dropout=0.3),
+        config=PublishedConfig(architecture="tf_efficientnetv2_b0", pool="avg", neck=False, dense=(128,), dropout=0.3),
     ),
     "mobilenetv3-small-d": ModelEntry(
         about="For photos, quick on a CPU: MobileNetV3-Small under a dense layer of 128 (reference system D).",
-        config=PublishedConfig(architecture="tf_mobilenetv3_small_100", dense=(128,), dropout=0.3),
+        config=PublishedConfig(
+            architecture="tf_mobilenetv3_small_100", pool="avg", neck=False, dense=(128,), dropout=0.3
+        ),
+    ),
+    "efficientnetv2-b0": ModelEntry(
+        about="Published, for photos: EfficientNetV2-B0, accurate for its size.",
+        config=PublishedConfig(
+            architecture="tf_efficientnetv2_b0", input_size=192, weights="auto", pool="auto", dropout=0.2
+        ),
+    ),
+    "mobilenetv2": ModelEntry(
+        about="Published, for photos: MobileNetV2, quick on a CPU.",
+        config=PublishedConfig(architecture="mobilenetv2_100", weights="auto", pool="auto", dropout=0.2),
+    ),
+    "mobilenetv3-small": ModelEntry(
+        about="Published, for photos: MobileNetV3-Small, the quickest on a CPU.",
+        config=PublishedConfig(architecture="mobilenetv3_small_100", weights="auto", pool="auto", dropout=0.2),
+    ),
+    "convnext-tiny": ModelEntry(
+        about="Published, for photos: ConvNeXt-Tiny; a GPU's work.",
+        config=PublishedConfig(architecture="convnext_tiny", weights="auto", pool="auto", dropout=0.2),
     ),
     "cifar-cnn": ModelEntry(
         about="For 32-pixel images: five convolutions, dropout throughout (reference system E).",
@@ -132,10 +153,18 @@ MODELS: dict[str, ModelEntry] = {
 
 
 def find(name: str) -> ModelEntry:
-    """The entry by this name; UnknownName (with the nearest right one) when there is none."""
-    if name not in MODELS:
-        raise UnknownName("model", name, MODELS)
-    return MODELS[name]
+    """The entry by this name, or timm's network of it; UnknownName (with the nearest right one) when there is none."""
+    if name in MODELS:
+        return MODELS[name]
+    import timm
+
+    if not timm.is_model(name):
+        known = [*MODELS, *timm.list_models()]
+        raise UnknownName("model", name, known if difflib.get_close_matches(name, known, cutoff=0.5) else MODELS)
+    own = timm.get_pretrained_cfg(name)
+    size = int(own.input_size[-1]) if own is not None else 224
+    config = PublishedConfig(architecture=name, input_size=size, weights="auto", pool="auto", dropout=0.2)
+    return ModelEntry(about="A published network from timm, with its weights.", config=config)
 
 
 def configured(name: str, changes: Mapping[str, Any] | None = None, *, place: str = "the changes") -> NetworkConfig:
@@ -163,17 +192,42 @@ def default_size(name: str, *, gpu: bool, changes: Mapping[str, Any] | None = No
     return config.input_size // 2 if adjustable and not gpu else config.input_size
 
 
-def build(name: str, *, classes: int, size: int | None = None, changes: Mapping[str, Any] | None = None) -> Network:
+def build(
+    name: str,
+    *,
+    classes: int,
+    size: int | None = None,
+    changes: Mapping[str, Any] | None = None,
+    published: Published | None = None,
+) -> Network:
     """The named network, with `changes` to its options, for `size` pixels (default: its own).
 
-    Its weights are fresh from torch's generator, and published where its option `weights` asks for them.
+    Its weights are fresh from torch's generator; where its option `weights` asks for published ones it begins with
+    those, found by `published_for` unless given, and raises what that raises.
     """
     config = configured(name, changes)
+    published = published or published_for(name, changes)
+    if published is not None and isinstance(config, PublishedConfig):
+        config = replace(config, arguments=published.arguments)
     network = config.build(classes=classes, size=size or config.input_size)
-    if isinstance(network, VGG | PublishedNet) and network.config.weights != "none":
-        backbone = load_backbone(network.config.architecture, network.config.weights)
-        network.load_published(backbone.network.state_dict())
+    if published is not None and isinstance(network, PublishedNet):
+        network.load_published(published)
+    if published is not None and isinstance(network, VGG):
+        network.load_published(load_backbone(published.architecture, str(published.file)).network.state_dict())
     return network
+
+
+def published_for(
+    name: str, changes: Mapping[str, Any] | None = None, *, trust_pickle: bool = False
+) -> Published | None:
+    """The weights that the named network begins with; none for one that begins from scratch.
+
+    Raises UsageError when they are not at hand or of another network.
+    """
+    config = configured(name, changes)
+    if not isinstance(config, VGGConfig | PublishedConfig) or config.weights == "none":
+        return None
+    return find_published(config.architecture, config.weights, trust_pickle=trust_pickle)
 
 
 def describe(

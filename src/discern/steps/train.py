@@ -17,10 +17,11 @@ from discern.data.reading import as_on_disk
 from discern.data.sources import Data, listed
 from discern.data.streaming import Stream, images_of
 from discern.deploy.predict import load_predictor
-from discern.errors import DataError, NotARun
+from discern.errors import DataError, NotARun, UsageError
 from discern.evaluation.metrics import evaluate
 from discern.files import write_json
 from discern.models import baselines, zoo
+from discern.models.backbones import Published
 from discern.models.network import Network, keras_count, parameter_count
 from discern.models.preprocessing import Preprocessing
 from discern.progress import Logged, Progress
@@ -30,6 +31,7 @@ from discern.runs.run import Run, create_run, open_run, refuse_place, working_on
 from discern.steps.explain import explain
 from discern.steps.prepare import prepare
 from discern.training.loop import Job, fit
+from discern.training.phases import TRANSFER
 from discern.training.recipe import Recipe, load_recipe, resolved
 from discern.training.runtime import Arithmetic, accelerator, choose_arithmetic
 
@@ -55,20 +57,28 @@ def train(
     plan = recipe if isinstance(recipe, Recipe) else load_recipe(os.fspath(recipe)) if recipe else Recipe()
     plan = plan.with_changes({**changes, **({"model": model} if model else {})})
     device = accelerator().device
-    size = plan.size or zoo.default_size(plan.model, gpu=device.type != "cpu", changes=plan.network)
     refuse_place(Path(runs), name)
     listing = listed(data, group_by=plan.group_by)
-    network = _fresh(plan, classes=len(listing.classes), size=size)  # first, as it may refuse the size
+    published = _published(plan, progress)
+    size = plan.size or _size(plan, published, gpu=device.type != "cpu")
+    network = _fresh(plan, published, classes=len(listing.classes), size=size)  # first, as it may refuse the size
     prepared = prepare(listing, plan, size=size, progress=progress)
     dataset, pixels = prepared.dataset, prepared.pixels
     progress.say(f"Data: {dataset}")
 
     arithmetic = choose_arithmetic(plan, network, size=size, device=device)
     order = "channels last" if arithmetic.channels_last else "channels first"
-    halved = plan.size is None and size < zoo.find(plan.model).config.input_size
+    halved = plan.size is None and published is None and size < zoo.find(plan.model).config.input_size
     why = " (half its own size, as there is no GPU; --size changes it)" if halved else ""
     progress.say(f"Training {plan.model} at {size} pixels{why} on {device.type} in {arithmetic.precision}, {order}.")
-    plan = resolved(plan, size=size, precision=arithmetic.precision, channels_last=arithmetic.channels_last)
+    plan = resolved(
+        plan,
+        size=size,
+        precision=arithmetic.precision,
+        channels_last=arithmetic.channels_last,
+        normalize=_normalize(plan, published),
+        phases=plan.phases or (TRANSFER if published else ()),
+    )
     run = create_run(
         Path(runs),
         name,
@@ -83,7 +93,8 @@ def train(
             "classes": list(dataset.classes),
             "seed": plan.seed,
             "checkpoint": f"best_{plan.monitor}",
-            "preprocessing": _preprocessing(plan, dataset, pixels).to_json(),
+            "weights": _record(published),
+            "preprocessing": _preprocessing(plan, published, dataset, pixels).to_json(),
             "dataset": {"root": str(dataset.root), "fingerprint": dataset.fingerprint, **dataset.split_counts()},
             "gate": prepared.passage.to_json(),
             "device": device.type,
@@ -122,20 +133,55 @@ def _resume(run: Run, progress: Progress, start: float) -> Run:
         raise DataError(
             f"The images below {dataset.root} have changed since {run} began; put them back, or start a new run."
         )
-    network = _fresh(plan, classes=len(dataset.classes), size=plan.size or 0)
+    network = _fresh(plan, _published(plan, progress), classes=len(dataset.classes), size=plan.size or 0)
     return _train_and_judge(run, network, plan, scanned, pixels, progress, time.perf_counter() - start)
 
 
-def _fresh(plan: Recipe, *, classes: int, size: int) -> Network:
+def _published(plan: Recipe, progress: Progress) -> Published | None:
+    """The weights to begin with, once their licence is known and accepted."""
+    published = zoo.published_for(plan.model, plan.network, trust_pickle=plan.trust_pickle)
+    if published is None:
+        return None
+    licence = published.licence or "not stated"
+    if not published.free and not plan.accept_license:
+        raise UsageError(
+            f"The weights {published.source} are under the licence {licence}, which does not allow every use: "
+            "read it, and give --accept-license if it allows yours."
+        )
+    progress.say(f"Weights: {published.source} (licence: {licence})")
+    return published
+
+
+def _record(published: Published | None) -> dict[str, Any] | None:
+    """What a run remembers of them."""
+    return {"source": published.source, "licence": published.licence} if published else None
+
+
+def _size(plan: Recipe, published: Published | None, *, gpu: bool) -> int:
+    """What the network was designed for; more than that for weights that were trained on random crops."""
+    return published.best_size if published else zoo.default_size(plan.model, gpu=gpu, changes=plan.network)
+
+
+def _normalize(plan: Recipe, published: Published | None) -> str:
+    if plan.normalize == "published" and published is None:
+        raise UsageError("normalize 'published' needs published weights: choose 'dataset' or 'none'.")
+    return plan.normalize if plan.normalize != "auto" else "published" if published else "dataset"
+
+
+def _fresh(plan: Recipe, published: Published | None, *, classes: int, size: int) -> Network:
     """The network with weights drawn from the recipe's seed; the caller's generator is left as it was."""
     with torch.random.fork_rng():
         torch.manual_seed(plan.seed)
-        return zoo.build(plan.model, classes=classes, size=size, changes=plan.network)
+        return zoo.build(plan.model, classes=classes, size=size, changes=plan.network, published=published)
 
 
-def _preprocessing(plan: Recipe, dataset: Dataset, pixels: Pixels | Stream) -> Preprocessing:
+def _preprocessing(
+    plan: Recipe, published: Published | None, dataset: Dataset, pixels: Pixels | Stream
+) -> Preprocessing:
     """Its statistics are the training images' alone: validation and test must not leak into the inputs."""
     mean, std = np.zeros(3), np.ones(3)
+    if plan.normalize == "published" and published is not None:
+        mean, std = np.array(published.mean), np.array(published.std)
     if plan.normalize == "dataset":
         mean, std = pixels.statistics(dataset.split("train").index)
         std = np.maximum(std, 1e-3)  # uniformly coloured images would divide by zero

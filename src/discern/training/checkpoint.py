@@ -6,6 +6,7 @@ One file, because one rename is atomic: a run killed at any instant finds the ol
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -40,11 +41,17 @@ class Position:
     """Epochs since the monitored score last improved."""
     seconds: float = 0.0
     """Training time so far, over all sittings."""
+    phase: int = 0
+    """Phases completed."""
+    phase_epoch: int = 0
+    """Epochs completed before the present phase."""
+    phase_step: int = 0
+    """Optimiser steps completed before the present phase."""
 
 
-def save_weights(path: Path, model: nn.Module, note: dict[str, Any]) -> None:
+def save_weights(path: Path, state: Mapping[str, Tensor], note: dict[str, Any]) -> None:
     """Write the weights alone, with `note` in the header."""
-    _save(path, {f"model.{name}": value for name, value in model.state_dict().items()}, note)
+    _save(path, {f"model.{name}": value for name, value in state.items()}, note)
 
 
 def save_resumable(
@@ -82,6 +89,31 @@ def load_resumable(path: Path, model: nn.Module, optimizer: torch.optim.Optimize
     except (SafetensorError, OSError, LookupError, RuntimeError, TypeError, ValueError) as error:
         # Besides a broken file: one without our note, or of another network or optimiser.
         raise NotARun(f"The checkpoint {path} is damaged and cannot be resumed ({error}); train anew.") from error
+
+
+def position_of(path: Path) -> Position:
+    """How far a checkpoint is, without its weights; the beginning where there is none."""
+    if not path.exists():
+        return Position()
+    try:
+        with safe_open(path, framework="pt") as file:
+            return Position(**json.loads(file.metadata()[_NOTE])["position"])
+    except (SafetensorError, OSError, LookupError, TypeError, ValueError) as error:
+        raise NotARun(f"The checkpoint {path} is damaged and cannot be resumed ({error}); train anew.") from error
+
+
+def load_weights(path: Path, model: nn.Module) -> None:
+    """Put the weights of a checkpoint into `model`."""
+    with safe_open(path, framework="pt") as file:
+        weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
+    model.load_state_dict({name.removeprefix("model."): value for name, value in weights.items()})
+
+
+def note_of(path: Path) -> dict[str, Any]:
+    """What was written beside the weights of a checkpoint."""
+    with safe_open(path, framework="pt") as file:
+        note: dict[str, Any] = json.loads(file.metadata()[_NOTE])
+    return note
 
 
 def _like(parameter: Tensor, value: Tensor) -> Tensor:

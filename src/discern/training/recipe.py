@@ -19,6 +19,7 @@ from discern.data.streaming import Kept
 from discern.errors import UnknownName, UsageError
 from discern.files import writing
 from discern.models import zoo
+from discern.training.phases import Phase
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,10 +48,16 @@ class Recipe:
     pixels: Kept = "disk"
     """Decode every image once and keep it in the cache, or 'stream': keep none and decode every image anew in every
     epoch, for data that would be larger than the disk when decoded."""
-    normalize: Literal["dataset", "none"] = "dataset"
-    """Subtract the training images' mean and divide by their deviation, or keep [0, 1]."""
+    normalize: Literal["auto", "dataset", "published", "none"] = "auto"
+    """Subtract the training images' mean and divide by their deviation ('dataset'), do so with the numbers that
+    published weights were trained with ('published'), or keep [0, 1]; 'auto' does what the weights want."""
     augment: Augmentation = field(default_factory=lambda: Augmentation(flip=0.5, shift=0.1, rotate=10.0, zoom=0.1))
     """How far training images are varied; mild, as most objects have an upright pose."""
+    phases: tuple[Phase, ...] = ()
+    """What is trained when, one after the other, each from the best of the one before; none trains everything at
+    once, except for published weights: the head first, then more of the network."""
+    views: int = 6
+    """Augmented views of each training image for which frozen work is done, once, besides the plain one."""
     epochs: int = 20
     """Passes over the training images at most."""
     batch_size: int = 32
@@ -82,6 +89,15 @@ class Recipe:
     """Arithmetic of the network; 'auto' measures this machine and takes the fastest."""
     channels_last: bool | None = None
     """Memory order of images and filters; none measures this machine and takes the fastest."""
+    accept_license: bool = False
+    """Whether published weights may be used whose licence does not allow every use."""
+    trust_pickle: bool = False
+    """Whether weights may be read from a pickle; only tensors are, but pickles have been made to do other things."""
+
+    def in_phase(self, phase: Phase) -> Recipe:
+        """The recipe as it is during a phase."""
+        own = {key: getattr(phase, key) for key in ("epochs", "learning_rate", "weight_decay", "patience")}
+        return replace(self, **{key: value for key, value in own.items() if value is not None})
 
     def to_yaml(self) -> str:
         """The whole recipe, every field named."""
@@ -119,6 +135,7 @@ _LIMITS: dict[str, tuple[float, float]] = {
     "warmup_epochs": (0, 100_000),
     "label_smoothing": (0, 0.999),
     "patience": (1, 100_000),
+    "views": (0, 200),
     "augment.flip": (0, 1),
     "augment.vertical_flip": (0, 1),
     "augment.shift": (0, 1),
@@ -165,6 +182,9 @@ def about_recipe(name: str) -> str:
 def recipe_from_mapping(values: Mapping[str, Any], place: str) -> Recipe:
     """A Recipe from plain values; `place` says in errors where they came from."""
     _known(values, Recipe, "recipe key", place)
+    for phase in values.get("phases") or ():
+        if isinstance(phase, Mapping):
+            _known(phase, Phase, "phase key", place)
     if isinstance(values.get("augment"), Mapping):
         _known(values["augment"], Augmentation, "augment key", place)
     try:
@@ -185,9 +205,9 @@ def recipe_from_mapping(values: Mapping[str, Any], place: str) -> Recipe:
     return recipe
 
 
-def resolved(recipe: Recipe, *, size: int, precision: str, channels_last: bool) -> Recipe:
+def resolved(recipe: Recipe, **chosen: Any) -> Recipe:
     """The recipe with every automatic choice replaced by what was chosen, so that it can be repeated."""
-    return replace(recipe, size=size, precision=precision, channels_last=channels_last)  # type: ignore[arg-type]
+    return replace(recipe, **chosen)
 
 
 def _known(values: Mapping[str, Any], kind: type[Any], what: str, place: str) -> None:

@@ -1,0 +1,209 @@
+"""Feeds: what a phase trains, and the inputs it is given - images, or what the frozen part below made of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+
+import numpy as np
+import torch
+from jaxtyping import Int, Int64
+from torch import Tensor, nn
+
+from discern.data import keyed
+from discern.data.augment import Augmentation
+from discern.data.batches import Balance, epoch_order, plain_batches, training_batches
+from discern.data.dataset import Dataset
+from discern.data.pixels import Pixels
+from discern.data.streaming import Stream
+from discern.models.cutting import cut, folded, shapes
+from discern.models.network import Network
+from discern.models.preprocessing import Preprocessing
+from discern.progress import Progress
+from discern.training.frozen import Activations, Frozen, activations, has_room, key_of
+
+if TYPE_CHECKING:
+    from discern.training.loop import Job
+
+_GOLDEN = np.uint64(0x9E3779B97F4A7C15)  # 2^64 over the golden ratio: multiples of it differ in all bits
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fed:
+    """One step's inputs, on the device."""
+
+    inputs: Any
+    """What the feed's model takes."""
+    labels: Int64[Tensor, " b"]
+    """Class indices."""
+    rows: Int[np.ndarray, " b"]
+    """Positions in the Dataset."""
+
+
+class Feed(Protocol):
+    """What is trained, and what it is given."""
+
+    @property
+    def model(self) -> nn.Module:
+        """Inputs to logits."""
+        ...
+
+    @property
+    def kept(self) -> bool:
+        """Whether the inputs are kept activations; an epoch is then quick."""
+        ...
+
+    def epoch(self, dataset: Dataset, epoch: int) -> Iterator[Fed]:
+        """The training images, shuffled and varied."""
+        ...
+
+    def plain(self, dataset: Dataset, count: int) -> Iterator[Any]:
+        """The inputs of images as they are, in table order, `count` at a time."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageFeed:
+    """A whole network on images."""
+
+    model: nn.Module
+    """The network."""
+    pixels: Pixels | Stream
+    """Of the images."""
+    preprocessing: Preprocessing
+    """Images to inputs."""
+    augmentation: Augmentation
+    """How training images are varied."""
+    balance: Balance
+    """How the classes are."""
+    batch_size: int
+    """Images per step."""
+    seed: int
+    """Of order and augmentation."""
+    device: torch.device
+    """Where it happens."""
+
+    kept: ClassVar[bool] = False
+
+    def epoch(self, dataset: Dataset, epoch: int) -> Iterator[Fed]:
+        """Each batch is gathered and warped while the network works on the one before."""
+        for batch in training_batches(
+            dataset,
+            self.pixels,
+            batch_size=self.batch_size,
+            augmentation=self.augmentation,
+            balance=self.balance,
+            seed=self.seed,
+            epoch=epoch,
+            device=self.device,
+        ):
+            yield Fed(inputs=self.preprocessing.normalize(batch.images), labels=batch.labels, rows=batch.rows)
+
+    def plain(self, dataset: Dataset, count: int) -> Iterator[Tensor]:
+        """Normalised images."""
+        for images in plain_batches(self.pixels, dataset.index, batch_size=count):
+            yield self.preprocessing.normalize(images.to(self.device))
+
+
+@dataclass(frozen=True, kw_only=True)
+class KeptFeed:
+    """What is behind a cut, on kept activations; the view of an image is drawn by (seed, epoch, image)."""
+
+    model: nn.Module
+    """The tail."""
+    activations: Activations
+    """Of all images of the run."""
+    place: Int[np.ndarray, " index"]
+    """By an image's `index`, its position among the activations."""
+    balance: Balance
+    """How the classes are."""
+    batch_size: int
+    """Images per step."""
+    seed: int
+    """Of order and views."""
+    device: torch.device
+    """Where it happens."""
+
+    kept: ClassVar[bool] = True
+
+    def epoch(self, dataset: Dataset, epoch: int) -> Iterator[Fed]:
+        """The activations of a shuffled epoch."""
+        order, turns = epoch_order(dataset, self.balance, seed=self.seed, epoch=epoch)
+        draws = keyed.uniform(self.seed, epoch, dataset.keys[order] ^ (turns * _GOLDEN), 1)[:, 0]
+        views = (draws * (self.activations.views + 1)).astype(np.int64)
+        places, labels = self.place[dataset.index], torch.from_numpy(dataset.labels)
+        for start in range(0, len(order), self.batch_size):
+            rows = order[start : start + self.batch_size]
+            inputs = self._taken(places[rows], views[start : start + self.batch_size])
+            yield Fed(inputs=inputs, labels=labels[rows].to(self.device), rows=rows)
+
+    def plain(self, dataset: Dataset, count: int) -> Iterator[tuple[Tensor, ...]]:
+        """The activations of the plain images."""
+        places = self.place[dataset.index]
+        for start in range(0, len(places), count):
+            some = places[start : start + count]
+            yield self._taken(some, np.zeros(len(some), np.int64))
+
+    def _taken(self, images: Int[np.ndarray, " b"], views: Int[np.ndarray, " b"]) -> tuple[Tensor, ...]:
+        return tuple(each.to(self.device) for each in self.activations.take(images, views))
+
+
+def image_feed(job: Job, network: Network) -> ImageFeed:
+    """The whole network on the job's images."""
+    recipe = job.recipe
+    return ImageFeed(
+        model=network,
+        pixels=job.pixels,
+        preprocessing=job.preprocessing,
+        augmentation=recipe.augment,
+        balance=recipe.balance,
+        batch_size=recipe.batch_size,
+        seed=recipe.seed,
+        device=job.accelerator.device,
+    )
+
+
+def kept_feed(job: Job, network: Network, trained: frozenset[str], progress: Progress) -> KeptFeed | None:
+    """What is behind the first trained parameter, on kept activations of what is before it.
+
+    None where nothing is before it, where the network cannot be cut there, or where the activations have no room.
+    """
+    recipe, found = job.recipe, cut(network.eval(), trained)
+    if found is None:
+        return None
+    crossing = shapes(found.frozen, job.pixels.size)
+    used = job.dataset.table["split"].is_in(["train", "val"]).to_numpy()
+    taught = job.dataset.table["split"].to_numpy() == "train"
+    count = int(used.sum()) + recipe.views * int(taught.sum())
+    if not has_room(crossing, count):
+        progress.say(f"There is no room to keep what {recipe.model} gives below its trained layers: it runs whole.")
+        return None
+    frozen = Frozen(
+        part=folded(found.frozen),
+        name=recipe.model,
+        key=key_of(found.frozen),
+        normalize=job.preprocessing.normalize,
+        preprocessing=f"{job.preprocessing.mean}|{job.preprocessing.std}",
+    )
+    kept = activations(
+        job.dataset.with_rows(np.flatnonzero(used)),
+        job.pixels,
+        frozen,
+        shapes=crossing,
+        augmentation=recipe.augment,
+        views=recipe.views if recipe.augment else 0,
+        varied=taught[used],
+        progress=progress,
+    )
+    place = np.full(int(job.dataset.index.max()) + 1, -1, np.int64)
+    place[job.dataset.index[used]] = np.arange(int(used.sum()))
+    return KeptFeed(
+        model=found.tail,
+        activations=kept,
+        place=place,
+        balance=recipe.balance,
+        batch_size=recipe.batch_size,
+        seed=recipe.seed,
+        device=job.accelerator.device,
+    )
