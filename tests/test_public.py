@@ -23,6 +23,7 @@ PUBLIC = [
     "audit",
     "compare",
     "curate",
+    "embed",
     "evaluate",
     "explain",
     "open",

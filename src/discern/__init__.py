@@ -54,6 +54,7 @@ _PUBLIC = {
     "audit": ("discern.steps.audit", "audit"),
     "compare": ("discern.steps.compare", "compare"),
     "curate": ("discern.steps.curate", "curate"),
+    "embed": ("discern.steps.embed", "embed"),
     "evaluate": ("discern.steps.evaluate", "evaluate"),
     "explain": ("discern.steps.explain", "explain"),
     "open": ("discern.data.sources", "open_dataset"),

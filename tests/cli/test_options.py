@@ -14,15 +14,17 @@ OPTIONS = {
     "curate": "PHOTOS OUT --test --val --test-per-class --max-per-class --keep-duplicates --size --fit --balance "
     "--seed --json",
     "split": "PHOTOS OUT --test --val --folds --val-share --seed --group-by --leakage --because --json",
-    "train": "PHOTOS --model --recipe --epochs --size --seed --balance --leakage --because --group-by --test --val "
+    "train": "PHOTOS --model --recipe --epochs --size --seed --balance --weights "
+    "--accept-license --trust-pickle --leakage --because --group-by --test --val "
     "--set --runs --name --resume --json",
     "evaluate": "RUN PHOTOS --leakage --because --json",
     "compare": "RUNS --split --json",
     "explain": "RUN IMAGES --json",
     "report": "RUNS --out --json",
     "predict": "RUN IMAGES --csv --json",
+    "embed": "PHOTOS --model --weights --size --fit --accept-license --trust-pickle --out --json",
     "runs": "--runs --json",
-    "models": "NAME --classes --size --json",
+    "models": "NAME|PATTERN --classes --size --measure --json",
     "recipes": "NAME --json",
     "parts": "FOLDER --per-class --test-per-class --size --seed --domain --exact-duplicates --near-duplicates "
     "--wrong-labels --unreadable --tiny --imbalance --json",

@@ -135,7 +135,9 @@ def test_checkpoints_hold_what_the_metrics_say(patches, make_job):
         assert (loss, accuracy) == pytest.approx((row["val_loss"], row["val_acc"]), rel=1e-4), name
         with safe_open(job.run.checkpoint(name), framework="pt") as file:
             note = json.loads(file.metadata()["discern"])
-        assert {k: note[k] for k in ("epoch", "phase", "val_loss", "val_acc")} == {k: row[k] for k in note if k in row}, name
+        assert {k: note[k] for k in ("epoch", "phase", "val_loss", "val_acc")} == {
+            k: row[k] for k in note if k in row
+        }, name
 
 
 def test_a_diverging_loss_stops_with_step_images_and_remedy_and_keeps_the_last_good_epoch(patches, make_job):

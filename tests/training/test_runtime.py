@@ -21,7 +21,7 @@ def stopwatch(monkeypatch):
     """Measuring gives the seconds set here; what was measured is noted."""
     measured, seconds = [], {}
 
-    def fake(model, arithmetic, *, size, device, budget):
+    def fake(model, arithmetic, *, size, device, budget, crossing):
         measured.append(arithmetic)
         return seconds.get(arithmetic, 1.0)
 

@@ -11,36 +11,59 @@ from discern.cli.options import answer, json_option
 
 
 @click.command("models")
-@click.argument("name", required=False)
+@click.argument("pattern", metavar="[NAME|PATTERN]", default="*")
 @click.option("--classes", type=click.IntRange(2), default=10, show_default=True, help="Classes to tell apart.")
 @click.option("--size", type=click.IntRange(4), help="Input size, pixels.  [default: the network's own]")
+@click.option(
+    "--measure/--no-measure", default=None, help="The speed on this machine, once.  [default: of what is named]"
+)
 @json_option
-def command(name: str | None, classes: int, size: int | None, as_json: bool) -> None:
-    """List the networks, or describe the one called NAME and what a recipe may change of it.
+def command(pattern: str, classes: int, size: int | None, measure: bool | None, as_json: bool) -> None:
+    """List the networks that PATTERN fits, or describe the one called NAME and what a recipe may change of it.
 
-    `keras_count` also counts batch norm's running means and variances, as Keras does.
+    Without a pattern only Discern's own names are listed; with one, every published network of timm too. Milliseconds
+    are of one image without training, in batches, on this machine. `keras_count` also counts batch norm's running
+    means and variances, as Keras does.
 
     \b
     discern models
+    discern models 'resnet*'
     discern models flexible-cnn --classes 3
     discern models cnn-basic --json
     """
-    from discern.cli.terminal import table
-    from discern.models import zoo
+    from discern.cli.terminal import Terminal, table
+    from discern.steps import models as step
 
-    described = [zoo.describe(n, classes=classes, size=size) for n in ([name] if name else zoo.MODELS)]
+    names = step.networks(pattern)
+    found = [step.described(name, classes=classes, size=size) for name in names]
+    measure = pattern != "*" if measure is None else measure
+    if measure and len(names) > step.MEASURED:
+        click.echo(f"{len(names)} networks: a narrower pattern shows their speed, too.", err=True)
+    elif measure:
+        for each in found:
+            each["milliseconds"] = step.milliseconds(each["name"], size=each["input_size"], progress=Terminal())
+    one = found[0] if len(found) == 1 else None
     if as_json:
-        answer(described[0] if name else {"models": described})
+        answer(one if one else {"models": found})
         return
-    columns = ("model", "family", "weights", " parameters", " Keras count", " pixels", "about")
-    table(f"For {classes} classes", columns, [_row(each) for each in described])
-    if name:
-        options = described[0]["config"].items()
+    columns = ("model", "family", "weights", "licence", " parameters", " Keras count", " pixels", " ms/image", "about")
+    table(f"For {classes} classes", columns, [_row(each) for each in found])
+    if one:
+        options = one["config"].items()
         table("Options", ("option", "value"), [(option, json.dumps(value)) for option, value in options])
-        click.echo(f"Change them with `discern train ... --model {name} --set network.OPTION=VALUE`, or in a recipe.")
+        click.echo(f"Change them with `discern train ... --model {one['name']} --set network.OPTION=VALUE`.")
 
 
 def _row(described: dict[str, Any]) -> tuple[str, ...]:
     counts = (f"{described[key]:,}" for key in ("parameters", "keras_count"))
     words = (described[key] for key in ("name", "family", "weights"))
-    return (*words, *counts, str(described["input_size"]), described["about"])
+    milliseconds = described.get("milliseconds")
+    speed = "" if milliseconds is None else f"{milliseconds:.3g}"
+    return (
+        *words,
+        described["licence"] or "",
+        *counts,
+        str(described["input_size"]),
+        speed,
+        described["about"],
+    )

@@ -100,7 +100,7 @@ def command(
     click.echo(run.evaluation)
     for baseline, splits in run.baseline_scores.items():
         low, high = splits["test"]["top1_ci"]
-        click.echo(f"Trivial baseline on test: {baseline} {splits['test']['top1']:.1%} [{low:.1%}, {high:.1%}]")
+        click.echo(f"Baseline on test: {baseline} {splits['test']['top1']:.1%} [{low:.1%}, {high:.1%}]")
     click.echo(f"\nRun     {run}\nReport  {run.path / 'report.html'}")
     folder, path = shlex.quote(str(run.path.parent)), shlex.quote(str(run))
     click.echo(f"Next    discern compare {folder}/*    discern predict {path} IMAGES...")

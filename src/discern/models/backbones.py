@@ -111,6 +111,14 @@ def architectures(pattern: str = "*") -> list[str]:
     return fnmatch.filter(timm.list_models(), pattern)
 
 
+def licence_of(architecture: str) -> str | None:
+    """Of the weights that 'auto' takes, as timm notes it."""
+    import timm
+
+    config = timm.get_pretrained_cfg(architecture)
+    return config.license if config is not None else None
+
+
 def find_published(architecture: str, weights: str = "auto", *, trust_pickle: bool = False) -> Published:
     """The weights that are meant by a word, fetched if need be.
 

@@ -80,6 +80,8 @@ def cut(network: Network, trained: Collection[str]) -> Cut | None:
         graph = _Tracer().trace(halves)
     except (fx.proxy.TraceError, TypeError):
         return None
+    finally:
+        network.train().eval()  # where timm's networks forget what they remember, here of tracing
     whole = fx.GraphModule(halves, graph)
     behind, seeing = _behind(whole, {f"network.{name}" for name in trained}), _seeing(graph)
     before = [node for node in graph.nodes if node in seeing and not behind[node]]

@@ -58,6 +58,7 @@ class FastNet(Network):
     """The network of a FastNetConfig for a number of classes."""
 
     family = "fast"
+    learns_inputs = True
 
     def __init__(self, config: FastNetConfig, *, classes: int, size: int) -> None:
         super().__init__(config, classes=classes, size=size)

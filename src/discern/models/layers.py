@@ -20,7 +20,7 @@ def layers(network: Network) -> list[list[str]]:
     A layer is what timm takes for one (a block, usually), or a module of the features where the network is not timm's.
     """
     names = [name for name, _ in network.named_parameters() if name.startswith("features.")]
-    if isinstance(network, PublishedNet):
+    if isinstance(network, PublishedNet) and hasattr(network.features, "group_matcher"):
         from timm.models import group_parameters
 
         groups = group_parameters(network.features, network.features.group_matcher(coarse=False))  # type: ignore[operator]

@@ -44,6 +44,12 @@ class Network(nn.Module):
         with settled(self, alone=self.training and len(images) == 1):
             return self.forward_head(self.forward_features(images))
 
+    learns_inputs: ClassVar[bool] = False
+    """Whether `fit_inputs` has to be called before training."""
+
+    def fit_inputs(self, images: Float[Tensor, "b 3 h w"]) -> None:
+        """Look at normalised training images before the first step; most networks do not."""
+
     def penalty(self) -> Tensor | float:
         """What is added to the loss besides; nothing for most."""
         return 0.0

@@ -93,11 +93,12 @@ class PublishedNet(Network):
         self._refuse_size(size)
         if config.pool in ("gem", "auto"):
             self._pool_by_means()
+        told: Any = self.features
+        width = int(told.head_hidden_size)
         if not config.neck and isinstance(self.features, MobileNetV3):
             for name in _NECK:
                 setattr(self.features, name, nn.Identity())
-        width = int(self.features.head_hidden_size if config.neck else self.features.num_features)  # type: ignore[arg-type]
-        width *= 2 if config.pool == "concat" else 1
+            width = int(told.num_features) * (2 if config.pool == "concat" else 1)
         self.head = nn.Sequential(
             *classifier(
                 width,

@@ -281,9 +281,8 @@ def restore(record: dict[str, Any], weights: Path) -> Network:
     """
     if not weights.exists():
         raise NotARun(f"No checkpoint {weights}: the run has not finished an epoch; train it first.")
-    with torch.device("meta"):  # no weights are drawn only to be replaced: the caller's generator is left as it was
+    with torch.random.fork_rng():  # weights are drawn only to be replaced, but not what no checkpoint holds
         model = from_record(record)
-    model.to_empty(device="cpu")
     try:
         state = load_file(weights)
         model.load_state_dict(

@@ -15,6 +15,7 @@ from discern.report import wording
 from discern.report.material import passed
 from discern.report.ranking import common_split
 from discern.report.subject import SPLIT_NAMES, Subject
+from discern.runs.run import ON_FEATURES
 
 _SHOWN = 200
 """Clusters listed under an alarm at most; findings.json has them all."""
@@ -150,28 +151,34 @@ def _kept_apart(subjects: Sequence[Subject]) -> tuple[str, ...]:
 
 
 def _standing(comparison: Comparison, name: str) -> tuple[Mood, str, list[str]]:
-    """How the model stands against each trivial baseline."""
+    """How the model stands against each baseline; the trivial ones are the bar, those on features a yardstick."""
     rows = {row.name: row for row in comparison.rows}
-    beaten, sentences = [], []
+    beaten, probed, sentences = list[int](), list[int](), list[str]()
     for row in comparison.rows:
         if not row.baseline:
             continue
         pair = next(pair for pair in comparison.pairs if {pair.first, pair.second} == {name, row.name})
-        beaten.append(_sign(pair, name))
+        on_features = row.name.endswith(ON_FEATURES)
+        sign = _sign(pair, name)
+        (probed if on_features else beaten).append(sign)
         what = {
             _MAJORITY: "Always answering the most common class",
             "color histogram": "Colour alone, without any shape,",
         }.get(row.name, f"The baseline {row.name}")
+        if on_features:
+            what = f"{row.name.removesuffix(ON_FEATURES).capitalize()} on the same published features"
         gap = row.top1 - rows[name].top1
         distance = f"{abs(100 * gap):.1f} points {'more' if gap > 0 else 'less'}" if gap else "exactly as much"
         # What cannot be told apart is said so, however large the gap looks.
-        told = "a significant difference" if beaten[-1] else "not a significant difference"
+        told = "a significant difference" if sign else "not a significant difference"
         sentences.append(
             f"{what} scores {wording.percent(row.top1)} ({wording.percent_range(row.top1_ci)}, n = {row.n:,}): "
             f"{distance}, {told} ({wording.p_statement(pair.p_holm)})."
         )
     if not beaten:
         return "doubtful", "No baseline to compare with", sentences
+    if min(probed, default=0) < 0:
+        return "bad", "Worse than an instant baseline", sentences
     if min(beaten) > 0:
         return "good", "Better than every trivial baseline", sentences
     if max(beaten) < 0:

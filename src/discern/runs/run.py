@@ -35,6 +35,10 @@ Content = TypeVar("Content")
 CHECKPOINTS = ("best_val_loss", "best_val_acc", "last")
 
 
+ON_FEATURES = " on features"
+"""Ends the names of baselines that read the published features which the run was trained on."""
+
+
 @dataclass(frozen=True)
 class Run:
     """A Run directory; every property reads what is on disk now."""
@@ -108,7 +112,7 @@ class Run:
         return self._read("evaluation.json", _baseline_scores)
 
     def baselines(self) -> dict[str, Predictions]:
-        """Predictions of the trivial baselines on the same images, by name."""
+        """Predictions of the baselines on the same images, by name; those ON_FEATURES are not trivial."""
         return {file.stem: Predictions.read(file) for file in sorted((self.path / "baselines").glob("*.parquet"))}
 
     def checkpoint(self, name: str | None = None) -> Path:

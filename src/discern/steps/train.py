@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,8 @@ from discern.evaluation.metrics import evaluate
 from discern.files import write_json
 from discern.models import baselines, zoo
 from discern.models.backbones import Published
+from discern.models.cutting import cut, shapes
+from discern.models.layers import trained
 from discern.models.network import Network, keras_count, parameter_count
 from discern.models.preprocessing import Preprocessing
 from discern.progress import Logged, Progress
@@ -30,12 +33,16 @@ from discern.runs.predictions import Predictions
 from discern.runs.run import Run, create_run, open_run, refuse_place, working_on
 from discern.steps.explain import explain
 from discern.steps.prepare import prepare
+from discern.steps.probe import probed
 from discern.training.loop import Job, fit
-from discern.training.phases import TRANSFER
+from discern.training.phases import TRANSFER, Phase
 from discern.training.recipe import Recipe, load_recipe, resolved
 from discern.training.runtime import Arithmetic, accelerator, choose_arithmetic
 
 JUDGED_SPLITS = ("val", "test")
+
+_LOOKED_AT = 2_000
+"""Training images, spread evenly, from which a network learns what its inputs are like."""
 
 
 def train(
@@ -59,14 +66,15 @@ def train(
     device = accelerator().device
     refuse_place(Path(runs), name)
     listing = listed(data, group_by=plan.group_by)
-    published = _published(plan, progress)
+    published = weights_for(plan, progress)
     size = plan.size or _size(plan, published, gpu=device.type != "cpu")
     network = _fresh(plan, published, classes=len(listing.classes), size=size)  # first, as it may refuse the size
     prepared = prepare(listing, plan, size=size, progress=progress)
     dataset, pixels = prepared.dataset, prepared.pixels
     progress.say(f"Data: {dataset}")
 
-    arithmetic = choose_arithmetic(plan, network, size=size, device=device)
+    phases = plan.phases or (TRANSFER if published else ())
+    arithmetic = _arithmetic(plan, phases, network, size=size, device=device)
     order = "channels last" if arithmetic.channels_last else "channels first"
     halved = plan.size is None and published is None and size < zoo.find(plan.model).config.input_size
     why = " (half its own size, as there is no GPU; --size changes it)" if halved else ""
@@ -77,7 +85,7 @@ def train(
         precision=arithmetic.precision,
         channels_last=arithmetic.channels_last,
         normalize=_normalize(plan, published),
-        phases=plan.phases or (TRANSFER if published else ()),
+        phases=phases,
     )
     run = create_run(
         Path(runs),
@@ -133,11 +141,11 @@ def _resume(run: Run, progress: Progress, start: float) -> Run:
         raise DataError(
             f"The images below {dataset.root} have changed since {run} began; put them back, or start a new run."
         )
-    network = _fresh(plan, _published(plan, progress), classes=len(dataset.classes), size=plan.size or 0)
+    network = _fresh(plan, weights_for(plan, progress), classes=len(dataset.classes), size=plan.size or 0)
     return _train_and_judge(run, network, plan, scanned, pixels, progress, time.perf_counter() - start)
 
 
-def _published(plan: Recipe, progress: Progress) -> Published | None:
+def weights_for(plan: Recipe, progress: Progress) -> Published | None:
     """The weights to begin with, once their licence is known and accepted."""
     published = zoo.published_for(plan.model, plan.network, trust_pickle=plan.trust_pickle)
     if published is None:
@@ -150,6 +158,17 @@ def _published(plan: Recipe, progress: Progress) -> Published | None:
         )
     progress.say(f"Weights: {published.source} (licence: {licence})")
     return published
+
+
+def _arithmetic(
+    plan: Recipe, phases: Sequence[Phase], network: Network, *, size: int, device: torch.device
+) -> Arithmetic:
+    """What trains the part of the network fastest that takes longest: the last phase's."""
+    last = trained(network, phases[-1].train if phases else "all")
+    found = cut(network.eval(), last) if phases else None
+    if found is None:
+        return choose_arithmetic(plan, network, size=size, device=device)
+    return choose_arithmetic(plan, found.tail, size=size, device=device, crossing=shapes(found.frozen, size))
 
 
 def _record(published: Published | None) -> dict[str, Any] | None:
@@ -209,11 +228,16 @@ def _train_and_judge(
     )
     try:
         run.update(status="training")
+        if network.learns_inputs:
+            index = dataset.split("train").index
+            some = index[np.linspace(0, len(index) - 1, min(len(index), _LOOKED_AT)).astype(np.int64)]
+            for images in pixels.in_order(some, len(some)):
+                network.fit_inputs(job.preprocessing.normalize(torch.from_numpy(images)))
         with torch.random.fork_rng():
             position = fit(job, progress)
         start = time.perf_counter()
         run.update(status="judging", epochs=position.epoch)
-        _judge(run, dataset, pixels, progress)
+        _judge(run, plan, dataset, pixels, progress)
         explain(run, progress=progress)
         seconds = seconds_before + position.seconds + time.perf_counter() - start
         run.update(seconds=round(seconds, 2), training_seconds=round(position.seconds, 2))
@@ -229,8 +253,8 @@ def _histograms(pixels: Pixels | Stream, index: Int[np.ndarray, " image"]) -> Fl
     return np.concatenate([baselines.color_histograms(images) for images in pixels.in_order(index, 512)])
 
 
-def _judge(run: Run, dataset: Dataset, pixels: Pixels | Stream, progress: Progress) -> None:
-    """Open the test split, once: predictions of the chosen checkpoint and of the trivial baselines, and scores."""
+def _judge(run: Run, plan: Recipe, dataset: Dataset, pixels: Pixels | Stream, progress: Progress) -> None:
+    """Open the test split, once: predictions of the chosen checkpoint and of the baselines, and scores."""
     run.update(test_openings=run.info.get("test_openings", 0) + 1)
     predictor = load_predictor(run)
     judged = {split: dataset.split(split) for split in JUDGED_SPLITS}
@@ -250,6 +274,9 @@ def _judge(run: Run, dataset: Dataset, pixels: Pixels | Stream, progress: Progre
             histograms[0], labels[few], histograms[1], classes
         ),
     }
+    rows = np.concatenate([np.flatnonzero(dataset.table["split"].to_numpy() == split) for split in judged])
+    for name, said in probed(plan, dataset, pixels, predictor.preprocessing, rows, progress).items():
+        says[f"baselines/{name}.parquet"] = said
     for file, probabilities in says.items():
         Predictions(
             images=tuple(name for part in judged.values() for name in part.images),

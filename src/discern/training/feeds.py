@@ -17,7 +17,7 @@ from discern.data.batches import Balance, epoch_order, plain_batches, training_b
 from discern.data.dataset import Dataset
 from discern.data.pixels import Pixels
 from discern.data.streaming import Stream
-from discern.models.cutting import cut, folded, shapes
+from discern.models.cutting import Cut, cut, folded, shapes
 from discern.models.network import Network
 from discern.models.preprocessing import Preprocessing
 from discern.progress import Progress
@@ -179,17 +179,10 @@ def kept_feed(job: Job, network: Network, trained: frozenset[str], progress: Pro
     if not has_room(crossing, count):
         progress.say(f"There is no room to keep what {recipe.model} gives below its trained layers: it runs whole.")
         return None
-    frozen = Frozen(
-        part=folded(found.frozen),
-        name=recipe.model,
-        key=key_of(found.frozen),
-        normalize=job.preprocessing.normalize,
-        preprocessing=f"{job.preprocessing.mean}|{job.preprocessing.std}",
-    )
     kept = activations(
         job.dataset.with_rows(np.flatnonzero(used)),
         job.pixels,
-        frozen,
+        frozen_of(found, recipe.model, job.preprocessing),
         shapes=crossing,
         augmentation=recipe.augment,
         views=recipe.views if recipe.augment else 0,
@@ -206,4 +199,15 @@ def kept_feed(job: Job, network: Network, trained: frozenset[str], progress: Pro
         batch_size=recipe.batch_size,
         seed=recipe.seed,
         device=job.accelerator.device,
+    )
+
+
+def frozen_of(found: Cut, name: str, preprocessing: Preprocessing) -> Frozen:
+    """What is before a cut, ready to be computed once."""
+    return Frozen(
+        part=folded(found.frozen),
+        name=name,
+        key=key_of(found.frozen),
+        normalize=preprocessing.normalize,
+        preprocessing=f"{preprocessing.mean}|{preprocessing.std}",
     )

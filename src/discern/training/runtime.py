@@ -7,8 +7,10 @@ import ctypes
 import math
 import sys
 import time
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from accelerate import Accelerator
@@ -66,9 +68,17 @@ def _keep_freed_memory() -> None:
             allocator.mallopt(_TRIM_THRESHOLD, (1 << 31) - 1)
 
 
-def choose_arithmetic(recipe: Recipe, model: nn.Module, *, size: int, device: torch.device) -> Arithmetic:
+def choose_arithmetic(
+    recipe: Recipe,
+    model: nn.Module,
+    *,
+    size: int,
+    device: torch.device,
+    crossing: Sequence[tuple[int, ...]] | None = None,
+) -> Arithmetic:
     """The recipe's arithmetic; what it leaves open is measured on this model and takes the fastest.
 
+    The model takes images of `size` pixels, or tensors of the shapes in `crossing` where it is the part behind a cut.
     Costs about a second on small networks; a training step of two images each way is the unit on large ones.
     """
     precisions = ["float32", "bfloat16"] if recipe.precision == "auto" else [recipe.precision]
@@ -79,7 +89,7 @@ def choose_arithmetic(recipe: Recipe, model: nn.Module, *, size: int, device: to
     # Twice around, the better counting: other work on the machine then hits no candidate alone.
     seconds = dict.fromkeys(candidates, math.inf)
     for candidate in [*candidates, *candidates]:
-        again = seconds_per_image(model, candidate, size=size, device=device, budget=0.1)
+        again = seconds_per_image(model, candidate, size=size, device=device, budget=0.1, crossing=crossing)
         seconds[candidate] = min(again, seconds[candidate])
     return min(seconds, key=seconds.__getitem__)
 
@@ -101,7 +111,13 @@ def forward_arithmetic(part: nn.Module, images: Tensor) -> Arithmetic:
 
 
 def seconds_per_image(
-    model: nn.Module, arithmetic: Arithmetic, *, size: int, device: torch.device, budget: float
+    model: nn.Module,
+    arithmetic: Arithmetic,
+    *,
+    size: int,
+    device: torch.device,
+    budget: float,
+    crossing: Sequence[tuple[int, ...]] | None = None,
 ) -> float:
     """Least seconds per image of a training step (forward and backward) within about `budget` seconds.
 
@@ -110,10 +126,12 @@ def seconds_per_image(
     trial = arithmetic.place(copy.deepcopy(model), device).train()
 
     def step(count: int) -> float:
-        images = torch.rand(count, size, size, 3, device=device).permute(0, 3, 1, 2)
+        inputs: Any = torch.rand(count, size, size, 3, device=device).permute(0, 3, 1, 2)
+        if crossing is not None:
+            inputs = tuple(torch.rand(count, *shape, device=device) for shape in crossing)
         start = time.perf_counter()
         with arithmetic.autocast(device):
-            loss = trial(images).float().square().mean()
+            loss = trial(inputs).float().square().mean()
         loss.backward()
         if device.type == "cuda":
             torch.cuda.synchronize(device)
