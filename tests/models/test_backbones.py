@@ -1,6 +1,8 @@
 """Backbones: loaded from a folder, a file or not at all; the preprocessing they were trained with comes along."""
 
 import json
+import re
+import shutil
 
 import huggingface_hub.constants
 import numpy as np
@@ -10,7 +12,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from discern.errors import UnknownName, UsageError
-from discern.models.backbones import load_backbone
+from discern.models import zoo
+from discern.models.backbones import find_published, load_backbone
 
 
 def published(folder, name="test_resnet", seed=0, **config):
@@ -80,43 +83,243 @@ def test_an_unknown_network_is_named_with_the_nearest():
         load_backbone("mobilnetv2_100")
 
 
-@pytest.mark.parametrize("place", ["nowhere", "weights.bin", "nowhere.safetensors"])
+@pytest.mark.parametrize("place", ["nowhere", "weights.txt", "nowhere.safetensors", "nowhere.pth", "empty"])
 def test_weights_that_are_not_there(tmp_path, place):
-    (tmp_path / "weights.bin").write_bytes(b"weights")
+    (tmp_path / "weights.txt").write_bytes(b"weights")
+    (tmp_path / "empty").mkdir()
     with pytest.raises(UsageError, match=r"No weights at .*: give a folder with config\.json and model\.safetensors"):
         load_backbone("test_resnet", str(tmp_path / place))
 
 
-def test_weights_of_another_network_are_refused(tmp_path):
+def test_weights_of_another_network_are_refused_with_the_keys_that_differ(tmp_path):
     folder = published(tmp_path / "weights")
     with pytest.raises(UsageError, match="holds weights of test_resnet, not test_vit; name that model"):
         load_backbone("test_vit", str(folder))
-    with pytest.raises(UsageError, match="does not hold weights of test_vit"):
-        load_backbone("test_vit", str(folder / "model.safetensors"))
+    with pytest.raises(UsageError, match="does not hold weights of test_efficientnet") as refusal:
+        load_backbone("test_efficientnet", str(folder / "model.safetensors"))
+    assert "it misses conv_stem.weight, " in str(refusal.value)
+    assert re.search(r"it does not know conv1\.0\.\S+, \S+, \S+ and \d+ more", str(refusal.value))
+    assert "name the model they are of" in str(refusal.value)
 
 
-@pytest.mark.parametrize("damage", ["weights", "half", "a layer", "config", "no config"])
-def test_damaged_weights_are_refused(tmp_path, damage):
+def test_a_layer_too_few_too_many_or_of_another_shape_is_named(tmp_path):
+    file = published(tmp_path / "weights") / "model.safetensors"
+    state = load_file(file)
+    few = {name: values for name, values in state.items() if name != "bn1.weight"}
+    for changed, sentence in (
+        (few, r"\(it misses bn1\.weight\)"),
+        ({**state, "bn9.bias": torch.zeros(2)}, r"\(it does not know bn9\.bias\)"),
+        ({**state, "bn1.weight": torch.zeros(2)}, r"\(it has in another shape bn1\.weight\)"),
+    ):
+        save_file(changed, file)
+        with pytest.raises(UsageError, match=f"does not hold weights of test_resnet {sentence}; name the model"):
+            load_backbone("test_resnet", str(file.parent))
+
+
+def test_a_classifier_of_any_number_of_classes_or_none_is_left_out(tmp_path):
+    folder = published(tmp_path / "weights")
+    file, digest = folder / "model.safetensors", load_backbone("test_resnet", str(folder)).weights
+    state = {name: values for name, values in load_file(file).items() if not name.startswith("fc.")}
+    for classifier in ({}, {"fc.weight": torch.zeros(7, 96), "fc.bias": torch.zeros(7)}):
+        save_file({**state, **classifier}, file)
+        assert load_backbone("test_resnet", str(folder)).weights == digest
+
+
+def test_a_network_is_built_as_the_description_of_its_weights_says(tmp_path):
+    torch.manual_seed(0)
+    folder, deeper = published(tmp_path / "weights"), timm.create_model("test_resnet", layers=[1, 1, 3, 1])
+    save_file(deeper.state_dict(), folder / "model.safetensors")
+    with pytest.raises(UsageError, match=r"does not know layer3.1"):
+        load_backbone("test_resnet", str(folder))
+    described = json.loads((folder / "config.json").read_text())
+    described["model_args"] = {"layers": [1, 1, 3, 1], "num_classes": 12, "global_pool": "max"}
+    (folder / "config.json").write_text(json.dumps(described))
+    found = find_published("test_resnet", str(folder))
+    assert found.arguments == {"layers": [1, 1, 3, 1]}
+    assert len(load_backbone("test_resnet", str(folder)).network.layer3) == 3
+    model = zoo.build("test_resnet", classes=2, size=64, published=found)
+    assert len(model.features.layer3) == 3
+    assert len(zoo.from_record(json.loads(json.dumps(model.record()))).features.layer3) == 3
+
+
+@pytest.mark.parametrize(
+    ("damage", "sentence"),
+    [
+        ("weights", r"model\.safetensors is damaged or holds no weights \(.*\); get it again"),
+        ("half", r"model\.safetensors is damaged or holds no weights \(.*\); get it again"),
+        ("nothing", r"model\.safetensors is damaged or holds no weights \(.*\); get it again"),
+        ("config", r"config\.json does not describe weights of test_resnet \(.*\); check the file"),
+        ("config is a list", r"config\.json does not describe weights of test_resnet \(.*\); check the file"),
+        ("no mean", r"config\.json does not describe weights of test_resnet \(KeyError: 'mean'\); check the file"),
+        ("no config", r"No weights at .*: give a folder with config\.json and model\.safetensors"),
+    ],
+)
+def test_damaged_weights_are_refused(tmp_path, damage, sentence):
     folder = published(tmp_path / "weights")
     file, config = folder / "model.safetensors", folder / "config.json"
     if damage == "weights":
         file.write_bytes(b"no weights at all")
     elif damage == "half":
         file.write_bytes(file.read_bytes()[:100_000])
-    elif damage == "a layer":
-        save_file({name: values for name, values in load_file(file).items() if "layer2" not in name}, file)
+    elif damage == "nothing":
+        file.write_bytes(b"")
     elif damage == "config":
         config.write_text("{")
+    elif damage == "config is a list":
+        config.write_text("[1]")
+    elif damage == "no mean":
+        described = json.loads(config.read_text())
+        del described["pretrained_cfg"]["mean"]
+        config.write_text(json.dumps(described))
     else:
         config.unlink()
-    with pytest.raises(UsageError, match=r"does not hold weights of test_resnet .*; check the file"):
+    with pytest.raises(UsageError, match=sentence) as refusal:
         load_backbone("test_resnet", str(folder))
+    assert "\n" not in str(refusal.value)
 
 
-def test_without_a_network_connection_a_local_copy_is_asked_for(monkeypatch):
+class Evil:
+    """Unpickled in the usual way, it writes a file."""
+
+    def __init__(self, file):
+        self.file = file
+
+    def __reduce__(self):
+        return (open, (str(self.file), "w"))
+
+
+@pytest.mark.parametrize("wrapped", ["plain", "state_dict", "model", "module."])
+def test_a_pickle_is_read_where_it_is_trusted(tmp_path, wrapped):
+    folder = published(tmp_path / "weights")
+    state = load_file(folder / "model.safetensors")
+    if wrapped == "module.":
+        state = {f"module.{name}": values for name, values in state.items()}
+    torch.save(state if wrapped in ("plain", "module.") else {wrapped: state, "epoch": 3}, tmp_path / "weights.pth")
+    with pytest.raises(UsageError, match=r"weights\.pth is a pickle, .*--trust-pickle if you trust where it is from"):
+        load_backbone("test_resnet", str(tmp_path / "weights.pth"))
+    trusted = load_backbone("test_resnet", str(tmp_path / "weights.pth"), trust_pickle=True)
+    assert trusted.weights == load_backbone("test_resnet", str(folder)).weights
+
+
+def test_code_in_a_pickle_does_not_run_even_where_it_is_trusted(tmp_path):
+    state = timm.create_model("test_resnet").state_dict()
+    torch.save({**state, "bn1.weight": Evil(tmp_path / "harm")}, tmp_path / "weights.pth")
+    with pytest.raises(UsageError, match=r"weights\.pth holds more than tensors, and is not read") as refusal:
+        load_backbone("test_resnet", str(tmp_path / "weights.pth"), trust_pickle=True)
+    assert "\n" not in str(refusal.value)
+    assert not (tmp_path / "harm").exists()
+
+
+@pytest.mark.parametrize("content", ["half", "nothing", "a list", "weights"])
+def test_a_damaged_pickle_is_refused(tmp_path, content):
+    file = tmp_path / "weights.pth"
+    torch.save(timm.create_model("test_resnet").state_dict(), file)
+    if content == "a list":
+        torch.save([torch.zeros(2)], file)
+    else:
+        file.write_bytes({"half": file.read_bytes()[:100_000], "nothing": b"", "weights": b"weights"}[content])
+    with pytest.raises(UsageError, match=r"weights\.pth (is damaged or holds no weights|holds more than tensors)"):
+        load_backbone("test_resnet", str(file), trust_pickle=True)
+
+
+@pytest.mark.parametrize(
+    ("licence", "free"),
+    [(None, True), ("apache-2.0", True), ("MIT", True), ("cc-by-nc-4.0", False), ("other", False)],
+)
+def test_a_licence_allows_every_use_or_has_to_be_accepted(tmp_path, licence, free):
+    assert find_published("test_resnet", str(published(tmp_path / "weights", license=licence))).free == free
+
+
+@pytest.mark.parametrize(
+    ("size", "fixed", "best"), [(224, False, 288), (64, False, 96), (32, False, 32), (16, False, 32), (224, True, 224)]
+)
+def test_images_are_shown_larger_than_those_it_was_trained_with(tmp_path, size, fixed, best):
+    folder = published(tmp_path / "weights", input_size=[3, size, size], fixed_input_size=fixed)
+    found = find_published("test_resnet", str(folder))
+    assert (found.size, found.best_size) == (size, best)
+
+
+@pytest.fixture
+def hub(tmp_path, monkeypatch):
+    """A factory: `hub("owner/name", folder)` lays files out as the hub's client keeps them; there is no network.
+
+    It has a list of what was asked of the network.
+    """
+    asked = []
+
+    def unreachable(self, repository, **options):
+        asked.append(repository)
+        raise ConnectionError("the network is unreachable")
+
+    def lay(repository, folder, revision="main"):
+        place = tmp_path / "hub" / f"models--{repository.replace('/', '--')}"
+        commit = f"{len(list(place.parent.glob('*/snapshots/*'))):040x}"
+        (place / "refs").mkdir(parents=True, exist_ok=True)
+        (place / "refs" / revision).write_text(commit)
+        shutil.copytree(folder, place / "snapshots" / commit)
+
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(huggingface_hub.HfApi, "model_info", unreachable)
+    lay.asked = asked
+    return lay
+
+
+def test_without_another_word_weights_are_those_that_timm_names(tmp_path, hub):
+    folder = published(tmp_path / "weights")
+    (folder / "config.json").unlink()
+    hub("timm/test_resnet.r160_in1k", folder)
+    found = find_published("test_resnet")
+    assert (found.source, found.size, found.licence) == ("timm/test_resnet.r160_in1k", 160, "apache-2.0")
+    assert found.mean == tuple(timm.get_pretrained_cfg("test_resnet").mean)
+    of_file = load_backbone("test_resnet", str(folder / "model.safetensors"))
+    assert load_backbone("test_resnet").weights == of_file.weights
+    assert hub.asked == []
+
+
+def test_a_repository_on_the_hub_is_the_same_as_its_folder(tmp_path, hub):
+    folder = published(tmp_path / "weights")
+    hub("someone/parts", folder)
+    here, there = (load_backbone("test_resnet", where) for where in (str(folder), "someone/parts"))
+    assert here.weights == there.weights
+    assert (there.size, there.mean, there.licence) == (64, (0.1, 0.2, 0.3), "mit")
+    assert find_published("test_resnet", "someone/parts").source == "someone/parts"
+    assert hub.asked == []
+
+
+def test_a_revision_of_a_repository_can_be_named(tmp_path, hub):
+    hub("someone/parts", published(tmp_path / "new"))
+    old = published(tmp_path / "old", seed=1)
+    hub("someone/parts", old, "v1")
+    found = load_backbone("test_resnet", "someone/parts@v1").weights
+    assert found == load_backbone("test_resnet", str(old)).weights
+    assert found != load_backbone("test_resnet", "someone/parts").weights
+
+
+@pytest.mark.parametrize("weights", ["auto", "someone/parts"])
+def test_without_a_network_a_local_copy_is_asked_for_at_once(hub, monkeypatch, weights):
+    tried, real = [], huggingface_hub.hf_hub_download
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", lambda *a, **k: tried.append(k) or real(*a, **k))
+    repository = "timm/test_resnet.r160_in1k" if weights == "auto" else weights
+    sentence = rf"The weights {repository} could not be fetched \(the network is unreachable\); .*--weights PATH"
+    with pytest.raises(UsageError, match=sentence):
+        load_backbone("test_resnet", weights)
+    assert hub.asked == [repository]
+    assert [kept["local_files_only"] for kept in tried] == [True], "a download is tried again and again"
+
+
+def test_a_hub_that_is_switched_off_is_not_asked(tmp_path, monkeypatch):
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
-    with pytest.raises(UsageError, match=r"weights of test_resnet could not be fetched .* --weights PATH"):
+    with pytest.raises(UsageError, match=r"The weights timm/test_resnet\S* could not be fetched .* --weights PATH"):
         load_backbone("test_resnet")
+
+
+def test_an_architecture_without_published_weights_says_so():
+    with pytest.raises(
+        UsageError, match=r"timm knows no weights for test_mambaout: get some .* or take --weights none"
+    ):
+        load_backbone("test_mambaout")
 
 
 def test_published_weights_tell_photos(real_data):

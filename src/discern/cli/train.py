@@ -81,8 +81,6 @@ def command(
     from discern.steps import train as step
 
     given = {key: value for key, value in common.items() if value is not None}
-    if (weights := given.pop("weights", None)) is not None:
-        given["network"] = {"weights": weights}
     if resume is not None:
         _refuse_beside_resume(photos, test, val, name, changes, given)
         run = step.resume(resume, progress=Terminal())
@@ -91,7 +89,7 @@ def command(
     else:
         from discern.data.sources import open_dataset
 
-        recipe = _recipe(given.pop("recipe", None), given, settings(changes))
+        recipe = _recipe(given.pop("recipe", None), given.pop("weights", None), given, settings(changes))
         data = open_dataset(photos, val=val, test=test, group_by=recipe.group_by, progress=Terminal())
         run = step.train(data, recipe=recipe, runs=runs, name=name, progress=Terminal())
     if as_json:
@@ -106,10 +104,15 @@ def command(
     click.echo(f"Next    discern compare {folder}/*    discern predict {path} IMAGES...")
 
 
-def _recipe(recipe: str | None, common: dict[str, Any], changes: dict[str, Any]) -> Recipe:
+def _recipe(recipe: str | None, weights: str | None, common: dict[str, Any], changes: dict[str, Any]) -> Recipe:
     """The recipe that the options spell out; one key given in two ways is refused."""
     from discern.training.recipe import Recipe, load_recipe
 
+    network = changes.get("network", {})
+    if weights is not None and isinstance(network, dict):
+        if "weights" in network:
+            raise click.UsageError("'weights' is given twice, as --weights and with --set; give it once.")
+        changes = {**changes, "network": {**network, "weights": weights}}
     twice = sorted(set(common) & set(changes))
     if twice:
         word = twice[0].replace("_", "-")

@@ -17,11 +17,15 @@ class Explainable(Protocol):
     """A network in two halves, as every network of the zoo (and of timm) is."""
 
     def forward_features(self, images: Tensor) -> Tensor:
-        """The last map, b x c x i x j."""
+        """The last map, or tokens, as the network lays them out."""
         ...
 
     def forward_head(self, maps: Tensor) -> Tensor:
         """Logits, b x classes."""
+        ...
+
+    def as_map(self, maps: Tensor) -> Tensor:
+        """What `forward_features` gives, or a gradient of its shape, as b x c x i x j."""
         ...
 
 
@@ -46,8 +50,9 @@ def grad_cam(
     finally:
         for layer, mode in modes.items():  # one by one: frozen layers stand in inference mode in a training model
             layer.training = mode
+    maps, gradients = halves.as_map(maps.detach()), halves.as_map(gradients)
     weights = gradients.mean(dim=(2, 3), keepdim=True)
-    heat = torch.relu((weights * maps.detach()).sum(dim=1, keepdim=True))
+    heat = torch.relu((weights * maps).sum(dim=1, keepdim=True))
     heat = nn.functional.interpolate(heat, size=images.shape[2:], mode="bilinear", align_corners=False)[:, 0]
     highest = heat.amax(dim=(1, 2), keepdim=True)
     return torch.where(highest > 0, heat / highest.clamp_min(torch.finfo(heat.dtype).tiny), heat)

@@ -57,7 +57,8 @@ def _named(network: Network, prefixes: Sequence[str]) -> list[str]:
         wanted = (f"features.{prefix}", prefix)
         fits = [name for name in known if any(name == each or name.startswith(f"{each}.") for each in wanted)]
         if not fits:
-            modules = {name.rpartition(".")[0].removeprefix("features.") for name in known}
+            parts = [name.removeprefix("features.").split(".") for name in known]
+            modules = {".".join(each[:depth]) for each in parts for depth in range(1, len(each))}
             raise UnknownName("layer", prefix, modules, place="phases")
         found += fits
     return found

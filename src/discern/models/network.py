@@ -39,6 +39,10 @@ class Network(nn.Module):
         logits: Tensor = self.head(maps)
         return logits
 
+    def as_map(self, maps: Tensor) -> Float[Tensor, "b c i j"]:
+        """What `forward_features` gives, or a gradient of it, as a map."""
+        return maps
+
     def forward(self, images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b classes"]:
         """Logits of a batch of normalised images; one image alone is normalised as others were."""
         with settled(self, alone=self.training and len(images) == 1):

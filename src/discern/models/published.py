@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, Literal
 
 from jaxtyping import Float
 from pydantic import Field
@@ -51,7 +52,13 @@ class PublishedConfig:
     l2: Annotated[float, Field(ge=0, le=10)] = 0.0
     """Times the sum of the squared weights of the hidden linear layers is added to the loss."""
 
-    any_size: ClassVar[bool] = True
+    @property
+    def any_size(self) -> bool:
+        """Whether its weights take images of other sizes."""
+        import timm
+
+        own = timm.get_pretrained_cfg(self.architecture)
+        return own is None or not own.fixed_input_size
 
     def build(self, *, classes: int, size: int) -> PublishedNet:
         """The network, untrained."""
@@ -114,6 +121,15 @@ class PublishedNet(Network):
         """The last map, [b, c, i, j]; of a transformer its tokens."""
         maps: Tensor = self.features.forward_features(images)  # type: ignore[operator]
         return maps
+
+    def as_map(self, maps: Tensor) -> Float[Tensor, "b c i j"]:
+        """Tokens laid out as their patches lie in the image; channels first."""
+        if maps.dim() == 4:
+            channels_last = getattr(self.features, "output_fmt", "NCHW") == "NHWC"
+            return maps.permute(0, 3, 1, 2) if channels_last else maps
+        patches = maps[:, int(getattr(self.features, "num_prefix_tokens", 0)) :]  # behind the class token, if any
+        side = math.isqrt(patches.shape[1])
+        return patches.transpose(1, 2).reshape(len(maps), -1, side, side)
 
     def pooled(self, maps: Tensor) -> Float[Tensor, "b feature"]:
         """What the head sees of the last map."""

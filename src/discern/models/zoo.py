@@ -230,14 +230,19 @@ def published_for(
     return find_published(config.architecture, config.weights, trust_pickle=trust_pickle)
 
 
+def outline(name: str, *, classes: int, size: int | None = None, changes: Mapping[str, Any] | None = None) -> Network:
+    """The named network without memory for its weights: to count, not to run."""
+    config = configured(name, changes)
+    with torch.device("meta"):
+        return config.build(classes=classes, size=size or config.input_size)
+
+
 def describe(
     name: str, *, classes: int, size: int | None = None, changes: Mapping[str, Any] | None = None
 ) -> dict[str, Any]:
     """Name, counts and input size as plain values, without building the weights."""
     config = configured(name, changes)
-    size = size or config.input_size
-    with torch.device("meta"):
-        network = config.build(classes=classes, size=size)
+    network = outline(name, classes=classes, size=size, changes=changes)
     return {
         "name": name,
         "family": network.family,
@@ -245,7 +250,7 @@ def describe(
         "parameters": parameter_count(network),
         "trainable": trainable_count(network),
         "keras_count": keras_count(network),
-        "input_size": size,
+        "input_size": network.size,
         "classes": classes,
         "about": find(name).about,
         "config": options(config),

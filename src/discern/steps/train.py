@@ -37,7 +37,7 @@ from discern.steps.probe import probed
 from discern.training.loop import Job, fit
 from discern.training.phases import TRANSFER, Phase
 from discern.training.recipe import Recipe, load_recipe, resolved
-from discern.training.runtime import Arithmetic, accelerator, choose_arithmetic
+from discern.training.runtime import Arithmetic, accelerator, choose_arithmetic, refuse_large
 
 JUDGED_SPLITS = ("val", "test")
 
@@ -68,12 +68,14 @@ def train(
     listing = listed(data, group_by=plan.group_by)
     published = weights_for(plan, progress)
     size = plan.size or _size(plan, published, gpu=device.type != "cpu")
+    phases = plan.phases or (TRANSFER if published else ())
+    outline = zoo.outline(plan.model, classes=len(listing.classes), size=size, changes=plan.network)
+    refuse_large(outline, phases, device=device)
     network = _fresh(plan, published, classes=len(listing.classes), size=size)  # first, as it may refuse the size
     prepared = prepare(listing, plan, size=size, progress=progress)
     dataset, pixels = prepared.dataset, prepared.pixels
     progress.say(f"Data: {dataset}")
 
-    phases = plan.phases or (TRANSFER if published else ())
     arithmetic = _arithmetic(plan, phases, network, size=size, device=device)
     order = "channels last" if arithmetic.channels_last else "channels first"
     halved = plan.size is None and published is None and size < zoo.find(plan.model).config.input_size

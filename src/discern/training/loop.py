@@ -121,12 +121,21 @@ def fit(job: Job, progress: Progress) -> Position:
         phase = phases[position.phase]
         if position.phase and position.epoch == position.phase_epoch:
             load_weights(job.run.checkpoint(f"best_{job.recipe.monitor}"), network)
+        start = time.perf_counter()
         position = _fit_phase(_stage(job, network, phase, learnable, progress), phase, position, progress)
+        if job.recipe.phases:
+            _note_phase(job.run, phase, position, time.perf_counter() - start)
         if position.phase == len(phases) - 1:
             _say_which(job, len(phases), progress)
             return position
         began = {"phase_epoch": position.epoch, "phase_step": position.step}
         position = replace(position, phase=position.phase + 1, stale=0, **began)
+
+
+def _note_phase(run: Run, phase: Phase, position: Position, seconds: float) -> None:
+    """What a phase came to, frozen work included; of this sitting where it was resumed."""
+    told = {"train": phase.train, "epochs": position.epoch - position.phase_epoch, "seconds": round(seconds, 2)}
+    run.update(phases=[*run.info.get("phases", [])[: position.phase], told])
 
 
 def _say_which(job: Job, phases: int, progress: Progress) -> None:

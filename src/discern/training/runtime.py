@@ -10,6 +10,7 @@ import time
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -17,6 +18,9 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from discern.errors import UsageError
+from discern.models.layers import trained
+from discern.models.network import Network, parameter_count
+from discern.training.phases import Phase
 from discern.training.recipe import Recipe
 
 _MMAP_THRESHOLD, _TRIM_THRESHOLD = -3, -1  # of glibc's malloc.h
@@ -66,6 +70,34 @@ def _keep_freed_memory() -> None:
             allocator = ctypes.CDLL("libc.so.6")
             allocator.mallopt(_MMAP_THRESHOLD, 1 << 30)
             allocator.mallopt(_TRIM_THRESHOLD, (1 << 31) - 1)
+
+
+def refuse_large(network: Network, phases: Sequence[Phase], *, device: torch.device) -> None:
+    """Raise UsageError when the weights, their gradients and the optimiser's state alone would not fit.
+
+    The network may be an outline without weights.
+    """
+    total = parameter_count(network)
+    known = {name: value.numel() for name, value in network.named_parameters()}
+    most = max(sum(known[name] for name in trained(network, phase.train)) for phase in phases or (Phase(),))
+    needed, free = 4 * (total + 3 * most), _free_memory(device)
+    if needed > free:
+        raise UsageError(
+            f"Training these {total:,} parameters, {most:,} of them at once, needs more than {needed / 1e9:.1f} GB of "
+            f"memory, and {free / 1e9:.1f} GB are free on this {device.type}: choose a smaller network (`discern "
+            "models`), or train its head alone (--set 'phases=[{train: head}]')."
+        )
+
+
+def _free_memory(device: torch.device) -> float:
+    """Bytes; without bound where the system does not say."""
+    if device.type == "cuda":
+        return float(torch.cuda.mem_get_info(device)[0])
+    try:
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+        return 1024.0 * int(next(line.split()[1] for line in lines if line.startswith("MemAvailable")))
+    except (OSError, StopIteration, ValueError):
+        return math.inf
 
 
 def choose_arithmetic(
