@@ -95,10 +95,21 @@ def _facts(subject: Subject) -> tuple[tuple[str, str], ...]:
         ("Seed", str(info["seed"])),
     ]
     recipe = _recipe(subject)
+    phases = (recipe or {}).get("phases") or []
+    if info.get("weights"):
+        facts.append(
+            ("Began with", f"{info['weights']['source']} (licence: {info['weights']['licence'] or 'not stated'})")
+        )
     if recipe:
         facts.append(("Arithmetic", f"{recipe['precision']} on {info.get('device', 'cpu')}"))
-        facts.append(("Optimiser", f"{recipe['optimizer']}, rate {recipe['learning_rate']:g}, {recipe['schedule']}"))
-    if info.get("epochs") is not None:
+        rates = [phase.get("learning_rate") or recipe["learning_rate"] for phase in phases] or [
+            recipe["learning_rate"]
+        ]
+        rate = ", then ".join(f"{rate:g}" for rate in rates)
+        facts.append(("Optimiser", f"{recipe['optimizer']}, rate {rate}, {recipe['schedule']}"))
+    if phases:
+        facts += _phases(phases, info)
+    elif info.get("epochs") is not None:
         planned = f" of at most {recipe['epochs']}" if recipe and recipe["epochs"] != info["epochs"] else ""
         facts.append(("Epochs", f"{info['epochs']}{planned}"))
     facts.append(("Checkpoint", _CHECKPOINTS.get(info["checkpoint"], info["checkpoint"])))
@@ -107,6 +118,27 @@ def _facts(subject: Subject) -> tuple[tuple[str, str], ...]:
     if info.get("milliseconds_per_image") is not None:
         facts.append(("Time per image", f"{wording.milliseconds(float(info['milliseconds_per_image']))} ms"))
     return tuple(facts)
+
+
+def _phases(phases: list[dict[str, Any]], info: dict[str, Any]) -> list[tuple[str, str]]:
+    """What was trained when, and which phase was kept."""
+    done = info.get("phases", [])
+    lines = [("Phase" if len(phases) == 1 else f"Phase {number}", _phase(told)) for number, told in enumerate(done, 1)]
+    if len(phases) > 1 and info.get("chosen_phase"):
+        lines.append(("Kept", f"phase {info['chosen_phase']}, epoch {info['chosen_epoch']} of all"))
+    return lines
+
+
+def _phase(told: dict[str, Any]) -> str:
+    """One phase in words."""
+    what = told["train"]
+    if isinstance(what, float):
+        part = f"the last {what:.0%} of the layers"
+    elif isinstance(what, int):
+        part = f"the last {wording.count(what, 'layer')}"
+    else:
+        part = {"head": "the head", "all": "everything"}.get(str(what), "named layers")
+    return f"{part}, {wording.count(told['epochs'], 'epoch')}, {wording.duration(float(told['seconds']))}"
 
 
 def _recipe(subject: Subject) -> dict[str, Any]:

@@ -133,7 +133,7 @@ def test_behind_the_gate_no_photo_is_in_two_splits_and_the_test_split_lost_nothi
 @pytest.mark.parametrize(
     ("leakage", "because", "words"),
     [
-        ("ignore", None, "--leakage ignore does not exist: choose group, drop or allow."),
+        ("ignore", None, "--leakage ignore does not exist here: choose group, drop or allow."),
         ("allow", None, "--leakage allow needs a reason"),
         ("allow", "  ", "--leakage allow needs a reason"),
         ("drop", "it leaks", "--because is the reason for --leakage allow"),
