@@ -97,14 +97,12 @@ def _facts(subject: Subject) -> tuple[tuple[str, str], ...]:
     recipe = _recipe(subject)
     phases = (recipe or {}).get("phases") or []
     if info.get("weights"):
-        facts.append(
-            ("Began with", f"{info['weights']['source']} (licence: {info['weights']['licence'] or 'not stated'})")
-        )
+        licence = info["weights"]["licence"] or "not stated"
+        facts.append(("Began with", f"{info['weights']['source']} (licence: {licence})"))
     if recipe:
         facts.append(("Arithmetic", f"{recipe['precision']} on {info.get('device', 'cpu')}"))
-        rates = [phase.get("learning_rate") or recipe["learning_rate"] for phase in phases] or [
-            recipe["learning_rate"]
-        ]
+        usual = recipe["learning_rate"]
+        rates = [phase.get("learning_rate") or usual for phase in phases] or [usual]
         rate = ", then ".join(f"{rate:g}" for rate in rates)
         facts.append(("Optimiser", f"{recipe['optimizer']}, rate {rate}, {recipe['schedule']}"))
     if phases:
