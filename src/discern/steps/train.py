@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -68,7 +69,7 @@ def train(
     listing = listed(data, group_by=plan.group_by)
     published = weights_for(plan, progress)
     size = plan.size or _size(plan, published, gpu=device.type != "cpu")
-    phases = plan.phases or (TRANSFER if published else ())
+    phases = plan.phases or (_transfer(plan) if published else ())
     outline = zoo.outline(plan.model, classes=len(listing.classes), size=size, changes=plan.network)
     refuse_large(outline, phases, device=device)
     network = _fresh(plan, published, classes=len(listing.classes), size=size)  # first, as it may refuse the size
@@ -160,6 +161,13 @@ def weights_for(plan: Recipe, progress: Progress) -> Published | None:
         )
     progress.say(f"Weights: {published.source} (licence: {licence})")
     return published
+
+
+def _transfer(plan: Recipe) -> tuple[Phase, ...]:
+    """The usual phases; a number of epochs that was asked for is the most for each."""
+    if plan.epochs == Recipe.epochs:
+        return TRANSFER
+    return tuple(replace(phase, epochs=min(phase.epochs or plan.epochs, plan.epochs)) for phase in TRANSFER)
 
 
 def _arithmetic(

@@ -59,7 +59,8 @@ class Recipe:
     views: int = 6
     """Augmented views of each training image for which frozen work is done, once, besides the plain one."""
     epochs: int = 20
-    """Passes over the training images at most."""
+    """Passes over the training images at most; another number caps every phase that published weights have by
+    default."""
     batch_size: int = 32
     """Images per step."""
     optimizer: Literal["adamw", "adam", "sgd"] = "adamw"
