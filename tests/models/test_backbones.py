@@ -125,6 +125,17 @@ def test_a_classifier_of_any_number_of_classes_or_none_is_left_out(tmp_path):
         assert load_backbone("test_resnet", str(folder)).weights == digest
 
 
+def test_a_norm_that_goes_with_the_classifier_is_left_out_too(tmp_path):
+    torch.manual_seed(0)
+    whole = timm.create_model("shvit_s1")
+    save_file(whole.state_dict(), tmp_path / "weights.safetensors")
+    assert "bn.weight" in whole.head.state_dict()
+    network = load_backbone("shvit_s1", str(tmp_path / "weights.safetensors")).network
+    images = torch.randn(2, 3, 64, 64)
+    with torch.inference_mode():
+        assert torch.equal(network.forward_features(images), whole.eval().forward_features(images))
+
+
 def test_a_network_is_built_as_the_description_of_its_weights_says(tmp_path):
     torch.manual_seed(0)
     folder, deeper = published(tmp_path / "weights"), timm.create_model("test_resnet", layers=[1, 1, 3, 1])

@@ -85,6 +85,16 @@ def test_a_layer_in_the_middle_has_all_that_follows_it_behind_the_cut():
         assert torch.equal(found.tail.eval()(found.frozen(inputs)), network(inputs))
 
 
+def test_a_bias_alone_can_be_trained():
+    network = settled_network("test_resnet")
+    found, inputs = cut(network, ["features.layer4.0.bn2.bias"]), images(network)
+    behind, bn2 = {id(p) for p in found.tail.parameters()}, network.features.layer4[0].bn2
+    assert {id(p) for p in bn2.parameters()} <= behind
+    assert id(network.features.layer4[0].conv2.weight) not in behind
+    with torch.no_grad():
+        assert torch.equal(found.tail.eval()(found.frozen(inputs)), network(inputs))
+
+
 @pytest.mark.parametrize("name", ["mini-cnn", "test_resnet", "test_mambaout"])
 def test_nothing_is_before_the_cut_when_everything_is_trained(name):
     network = settled_network(name)

@@ -126,6 +126,18 @@ def test_what_was_read_stays_while_others_add(kept):
     np.testing.assert_array_equal(before, rows_of(named(1, 2)).astype(np.float16))
 
 
+def test_who_adds_is_alone(kept):
+    with ThreadPoolExecutor(1) as pool:
+        with kept.adding() as adding:
+            other = pool.submit(add, kept, named(2))
+            with pytest.raises(TimeoutError):
+                other.result(timeout=0.2)
+            adding.add(named(1), rows_of(named(1)))
+        other.result(timeout=30)
+    assert kept.places(named(1, 2)).tolist() == [0, 1]
+    assert_holds(kept, named(1, 2))
+
+
 def _add_some(folder, start):
     """What is missing of a hundred rows, from a place on and around, a few under each lock."""
     kept = Kept(folder=folder, width=WIDTH)

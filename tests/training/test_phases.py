@@ -64,8 +64,8 @@ def place(tmp_path_factory):
     for label, name in enumerate(("red", "green", "blue")):
         (root / "photos" / name).mkdir(parents=True)
         for number in range(30):
-            picture = np.clip(random.normal(100, 50, (SIDE, SIDE, 3)) + random.normal(0, 12, 3), 0, 235)
-            picture[..., label] += 20
+            picture = np.clip(random.normal(100, 50, (SIDE, SIDE, 3)) + random.normal(0, 12, 3), 0, 215)
+            picture[..., label] += 40
             Image.fromarray(picture.astype(np.uint8)).save(root / "photos" / name / f"{number}.png")
     published(root / "weights")
     return root
@@ -97,7 +97,7 @@ class Watch(Silent):
 
     @contextmanager
     def track(self, label, total, unit="images"):
-        self.work.append(label)
+        self.work.append((label, total))
 
         def advance(done, note):
             if self.left is not None and label.startswith("Training") and done:
@@ -217,7 +217,7 @@ def test_a_run_says_which_phase_and_epoch_it_chose(whole):
     assert [f"Chosen: phase {chosen['phase']} of 2, epoch {chosen['epoch']} " in said for said in watch.said].count(
         True
     ) == 1
-    assert [label for label in watch.work if label.startswith("Training")] == [
+    assert [label for label, _ in watch.work if label.startswith("Training")] == [
         "Training the head of test_resnet",
         "Training the last layers of test_resnet",
     ]
@@ -331,10 +331,19 @@ def test_what_an_earlier_phase_changed_is_not_forgotten_when_a_later_one_is_resu
     assert_equal(discern.resume(run.path, progress=Watch()), uninterrupted)
 
 
+def test_frozen_work_is_done_for_views_of_training_images_and_never_for_the_test_split(
+    fit_alone, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("DISCERN_CACHE", str(tmp_path / "empty"))
+    watch = Watch()
+    fit_alone(watch=watch, phases=[{**HEAD, "epochs": 1}])
+    assert [total for label, total in watch.work if label.startswith("Features")] == [66 + 12, 2 * 66]
+
+
 def test_a_second_run_finds_the_frozen_work_done(place, whole, tmp_path):
     watch = Watch()
     run = fitted(place, tmp_path, watch=watch)
-    assert [label for label in watch.work if label.startswith("Features")] == []
+    assert [label for label, _ in watch.work if label.startswith("Features")] == []
     assert_equal(run, whole[0])
 
 
@@ -354,8 +363,7 @@ def test_a_head_on_kept_features_is_as_accurate_as_the_straightforward_loop(plac
         said = fitted(place, tmp_path, phases=phases, views=views).predictions
         accuracy[views] = (said.probabilities.argmax(axis=1) == said.labels).mean()
     margin = 1.96 * np.sqrt(accuracy[6] * (1 - accuracy[6]) / len(said.labels))
-    print(accuracy,margin)
-    assert accuracy[0] > 0.5, "there is something to learn"
+    assert accuracy[0] > 0.6, "there is something to learn"
     assert abs(accuracy[6] - accuracy[0]) <= margin
 
 

@@ -285,7 +285,9 @@ def _tensors(published: Published) -> dict[str, Tensor]:
 def _classifier(network: nn.Module) -> tuple[str, ...]:
     """Where timm keeps the layers that its own classes have."""
     names = network.pretrained_cfg.get("classifier") or ()  # type: ignore[union-attr, operator]
-    return tuple(f"{name}." for name in ((names,) if isinstance(names, str) else names))
+    names = (names,) if isinstance(names, str) else names
+    beside = [name.rpartition(".")[0] for name in names]  # some heads have a norm that goes with their classifier
+    return tuple(f"{name}." for name in (*names, *beside) if name)
 
 
 def _some(keys: list[str]) -> str:

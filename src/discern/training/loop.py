@@ -119,9 +119,8 @@ def fit(job: Job, progress: Progress) -> Position:
     phases = job.recipe.phases or (Phase(),)
     while True:
         phase = phases[position.phase]
-        if position.phase:  # before its frozen work, which is about what the phases before have trained
-            begun = position.epoch > position.phase_epoch
-            load_weights(job.run.checkpoint("last" if begun else f"best_{job.recipe.monitor}"), network)
+        if position.phase:  # a resumed one, too: its frozen work is about what the phases before have trained
+            load_weights(job.run.checkpoint(f"best_{job.recipe.monitor}"), network)
         start = time.perf_counter()
         position = _fit_phase(_stage(job, network, phase, learnable, progress), phase, position, progress)
         if job.recipe.phases:
