@@ -102,17 +102,18 @@ def test_nothing_is_before_the_cut_when_everything_is_trained(name):
     assert cut(network, trained(network, len(layers(network)))) is None
 
 
-@pytest.mark.parametrize(
-    ("name", "what"),
-    [
-        ("test_vit", "head"),  # looks at its images' sides to decide what to do
-        ("test_vit3", 1),  # hands on sizes besides the map, and has no rows of images to keep
-    ],
-)
-def test_a_network_that_cannot_be_cut_there_stays_whole(name, what):
-    network = settled_network(name)
-    assert cut(network, trained(network, what)) is None
+def test_a_network_that_cannot_be_cut_there_stays_whole():
+    network = settled_network("test_vit3")  # hands on sizes besides the map, and has no rows of images to keep
+    assert cut(network, trained(network, 1)) is None
     assert network(images(network)).shape == (2, 3)
+
+
+@torch.no_grad()
+def test_a_network_that_cannot_be_followed_is_cut_at_its_head():
+    network = settled_network("test_vit")  # looks at its images' sides to decide what to do
+    assert cut(network, trained(network, 1)) is None
+    found, inputs = cut(network, trained(network, "head")), images(network)
+    assert torch.equal(found.tail.eval()(folded(found.frozen)(inputs)), network(inputs))
 
 
 @torch.no_grad()

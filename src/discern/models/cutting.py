@@ -18,6 +18,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from discern.models.network import Network, settled
+from discern.models.published import PublishedNet
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,8 +74,36 @@ def cut(network: Network, trained: Collection[str]) -> Cut | None:
     """The network cut in front of the first of the `trained` parameters, by name; None when nothing is before it.
 
     The network must be in inference mode, and is left so. Networks whose path depends on their input cannot be traced:
-    for them None, too.
+    those are cut in front of their head, or not at all.
     """
+    if isinstance(network, PublishedNet) and all(name.startswith("head.") for name in trained):
+        return _traced(network, trained) or _at_head(network)
+    return _traced(network, trained)
+
+
+class _Pooled(nn.Module):
+    """timm's own way from images to what a head sees."""
+
+    def __init__(self, features: nn.Module) -> None:
+        super().__init__()
+        self.features = features
+
+    def forward(self, images: Tensor) -> Tensor:
+        features: Any = self.features
+        rows: Tensor = features.forward_head(features.forward_features(images), pre_logits=True)
+        return rows
+
+
+def _at_head(network: PublishedNet) -> Cut:
+    """The network in its two halves, without a look inside."""
+    root = nn.Module()
+    root.pooled = _Pooled(network.features)
+    graph = fx.Graph()
+    graph.output((graph.call_module("pooled", (graph.placeholder("images"),)),))
+    return Cut(frozen=fx.GraphModule(root, graph).eval(), tail=_Tail(network.head), place="pooled")
+
+
+def _traced(network: Network, trained: Collection[str]) -> Cut | None:
     halves = _Halves(network)
     try:
         graph = _Tracer().trace(halves)
