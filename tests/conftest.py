@@ -15,10 +15,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import settings
 from PIL import Image
 
 from discern.cli.main import main
 from discern.data import decode, scan, sources  # noqa: F401 - loaded before a test gives up its rights
+
+# A machine with other work to do is slow now and then; no test is about its own time.
+settings.register_profile("any machine", deadline=None)
+settings.load_profile("any machine")
 
 
 @pytest.fixture(autouse=True)
