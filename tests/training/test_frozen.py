@@ -14,13 +14,13 @@ from discern.data.sources import open_dataset
 from discern.data.streaming import images_of
 from discern.models import zoo
 from discern.models.backbones import Backbone
-from discern.models.cutting import cut, shapes
+from discern.models.cutting import cuts
 from discern.models.layers import trained
 from discern.models.preprocessing import Preprocessing
 from discern.progress import Silent
 from discern.training import frozen as module
 from discern.training.feeds import frozen_of
-from discern.training.frozen import Frozen, activations, features, has_room
+from discern.training.frozen import Frozen, Tap, activations, features, has_room
 
 VARIED = Augmentation(flip=0.5, shift=0.1, rotate=10.0, zoom=0.1)
 
@@ -75,20 +75,20 @@ def scanned(scenes):
     return lambda size=112, fit="pad": scan(open_dataset(root), size=size, fit=fit)
 
 
-def below(what="head", *, seed=0, mean=0.5, **changes):
-    """What is before the trained part of a small network, and the shapes of what it gives for 64 pixels."""
+def below(*what, seed=0, mean=0.5, **changes):
+    """What is before the trained part of a small network (unless told, its head), and before others."""
     torch.manual_seed(seed)
     network = zoo.build("test_resnet", classes=2, size=64, changes={"weights": "none", **changes})
     network.train()(torch.randn(8, 3, 64, 64, generator=torch.Generator().manual_seed(seed)))
-    found = cut(network.eval(), trained(network, what))
+    found = cuts(network.eval(), [trained(network, each) for each in what or ("head",)])
     preprocessing = Preprocessing(size=64, fit="pad", mean=(mean, 0.5, 0.5), std=(0.2, 0.2, 0.2))
-    return frozen_of(found, "test_resnet", preprocessing), shapes(found.frozen, 64)
+    return frozen_of(found, "test_resnet", preprocessing)
 
 
 def computed(scanned, part, **options):
     """The activations, and how many rows of them were not there before."""
-    (data, pixels), (frozen, crossing), counter = scanned, part, Counter()
-    found = activations(data, pixels, frozen, shapes=crossing, progress=counter, **options)
+    (data, pixels), counter = scanned, Counter()
+    found = activations(data, pixels, part, progress=counter, **options)
     return found, counter.rows
 
 
@@ -102,7 +102,7 @@ def assert_close(found, expected):
 
 @torch.no_grad()
 def direct(part, images):
-    return part[0].part(part[0].normalize(torch.from_numpy(images)))
+    return part.part(part.normalize(torch.from_numpy(images)))[0]
 
 
 def each(count):
@@ -164,7 +164,7 @@ def test_the_cache_can_lie_elsewhere(scanned, tmp_path, cache):
 def test_activations_are_what_the_network_has_there(scanned, what):
     data, pixels = scanned(size=64)
     part = below(what)
-    assert len(part[1]) == (1 if what == "head" else 2), "a residual connection passes by"
+    assert len(part.taps[0].shapes) == (1 if what == "head" else 2), "a residual connection passes by"
     found, rows = computed((data, pixels), part)
     assert (rows, found.views) == (40, 0)
     assert_close(found.take(*each(40)), direct(part, pixels.take(data.index)))
@@ -218,11 +218,12 @@ def test_a_new_image_costs_one_row(scanned, scenes, draw_scene):
 
 
 @pytest.mark.parametrize(
-    "change", [{"seed": 1}, {"what": 1}, {"mean": 0.4}, {"pool": "avg"}, {"pool": "max"}, {"pool": "own"}]
+    "change", [{"seed": 1}, {"place": 1}, {"mean": 0.4}, {"pool": "avg"}, {"pool": "max"}, {"pool": "own"}]
 )
 def test_rows_of_other_weights_another_place_or_another_pool_are_others(scanned, change):
     """A pool has no weights: generalised means, which this network has unless told, once passed for averages."""
-    data, part = scanned(size=64), below(**{"what": "head", **change})
+    place = [change["place"]] if "place" in change else []
+    data, part = scanned(size=64), below(*place, **{key: value for key, value in change.items() if key != "place"})
     before, _ = computed(data, below())
     found, rows = computed(data, part)
     assert rows == 40
@@ -280,7 +281,7 @@ def test_an_interrupted_work_keeps_the_rows_it_has(scanned, monkeypatch):
                 raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        activations(*data, below()[0], shapes=below()[1], progress=Stopped())
+        activations(*data, below(), progress=Stopped())
     assert torch.get_num_threads() == threads
     found, rows = computed(data, below())
     assert rows == 40 - 3 * 8
@@ -290,15 +291,54 @@ def test_an_interrupted_work_keeps_the_rows_it_has(scanned, monkeypatch):
 def test_values_that_float16_cannot_hold_stay_finite(scanned):
     class Huge(nn.Module):
         def forward(self, images):
-            return torch.full((len(images), 2), 1e9, device=images.device) * torch.tensor([1.0, -1.0])
+            return ((torch.full((len(images), 2), 1e9) * torch.tensor([1.0, -1.0]),),)
 
-    frozen = Frozen(part=Huge(), name="huge", key="huge", normalize=below()[0].normalize, preprocessing="")
-    found, _ = computed(scanned(size=64), (frozen, [(2,)]))
+    taps = (Tap(key="huge", shapes=((2,),)),)
+    frozen = Frozen(part=Huge(), taps=taps, name="huge", normalize=below().normalize, preprocessing="")
+    found, _ = computed(scanned(size=64), frozen)
     assert set(found.take(*each(40))[0].unique().tolist()) == {-65504.0, 65504.0}
 
 
 def test_there_is_room_as_long_as_half_of_what_is_free_stays_so(monkeypatch, tmp_path):
     usage = shutil.disk_usage(tmp_path)._replace(free=4_000)
     monkeypatch.setattr(module.shutil, "disk_usage", lambda place: usage)
-    assert has_room([(5, 2), (10,)], 49, cache=tmp_path / "not" / "made yet")
-    assert not has_room([(5, 2), (10,)], 50, cache=tmp_path)
+    assert has_room(20, 49, cache=tmp_path / "not" / "made yet")
+    assert not has_room(20, 50, cache=tmp_path)
+
+
+def test_several_taps_are_kept_in_one_pass_and_give_what_each_gives_alone(scanned, tmp_path):
+    data = scanned(size=64)
+    both, options = below("head", 0.5), {"augmentation": VARIED, "views": 2}
+    assert len(both.taps) == 2
+    found, rows = computed(data, both, **options)
+    assert rows == 40 * 3
+    inner, again = computed(data, below(0.5), **options)
+    assert again == 0, "kept along with the features"
+    alone, _ = computed(data, below(), **options, cache=tmp_path / "alone")
+    deeper, _ = computed(data, below(0.5), **options, cache=tmp_path / "alone")
+    for view in range(3):
+        of = np.arange(40), np.full(40, view)
+        assert_close(found.take(*of), alone.take(*of))
+        assert_close(inner.take(*of), deeper.take(*of))
+
+
+def test_a_second_tap_that_is_kept_in_part_is_not_kept_twice(scanned):
+    (data, pixels), both = scanned(size=64), below("head", 0.5)
+    some = data.with_rows(np.arange(10))
+    computed((some, pixels), below(0.5))
+    before, _ = computed((some, pixels), below(0.5))
+    computed((data, pixels), both)
+    inner, rows = computed((data, pixels), below(0.5))
+    assert rows == 0
+    assert len(inner.plain.values) == 40
+    assert all(map(torch.equal, inner.take(*each(10)), before.take(*each(10))))
+
+
+def test_more_views_cost_only_what_is_new(scanned):
+    data = scanned(size=64)
+    two, _ = computed(data, below(), augmentation=VARIED, views=2)
+    three, rows = computed(data, below(), augmentation=VARIED, views=3)
+    assert rows == 40
+    for view in range(3):
+        of = np.arange(40), np.full(40, view)
+        assert torch.equal(two.take(*of)[0], three.take(*of)[0])

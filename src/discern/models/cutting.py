@@ -8,7 +8,7 @@ places, and two where a residual connection passes by.
 from __future__ import annotations
 
 import copy
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,8 +29,17 @@ class Cut:
     """Normalised images to what crosses the cut, a tuple of tensors; in inference mode."""
     tail: nn.Module
     """What crosses the cut to logits."""
-    place: str
-    """The steps that cross, as the network names them."""
+    whole: fx.GraphModule
+    """Both parts, step by step."""
+    before: tuple[fx.Node, ...]
+    """The steps of the frozen part."""
+    crossing: tuple[fx.Node, ...]
+    """Those of them whose results cross."""
+
+    @property
+    def place(self) -> str:
+        """The steps that cross, as the network names them."""
+        return " ".join(str(node.target) for node in self.crossing)
 
 
 class _Halves(nn.Module):
@@ -76,9 +85,27 @@ def cut(network: Network, trained: Collection[str]) -> Cut | None:
     The network must be in inference mode, and is left so. Networks whose path depends on their input cannot be traced:
     those are cut in front of their head, or not at all.
     """
-    if isinstance(network, PublishedNet) and all(name.startswith("head.") for name in trained):
-        return _traced(network, trained) or _at_head(network)
-    return _traced(network, trained)
+    return cuts(network, [trained])[0]
+
+
+def cuts(network: Network, places: Sequence[Collection[str]]) -> list[Cut | None]:
+    """A `cut` in front of each of several sets of parameters; what is before them can be `joined`."""
+    whole = _traced(network)
+    found = [_cut_at(whole, network, trained) if whole else None for trained in places]
+    if not isinstance(network, PublishedNet):
+        return found
+    own = [all(name.startswith("head.") for name in trained) for trained in places]
+    return [each or (_at_head(network) if head else None) for each, head in zip(found, own, strict=True)]
+
+
+def joined(several: Sequence[Cut]) -> fx.GraphModule:
+    """Normalised images to what crosses each of these cuts of one network, every step done once; in inference mode."""
+    whole, before = several[0].whole, {node for each in several for node in each.before}
+    if any(each.whole is not whole for each in several):
+        raise ValueError("cuts of several tracings cannot be joined")
+    steps = [node for node in whole.graph.nodes if node in before]
+    results = tuple(each.crossing for each in several)
+    return _part(whole, steps, given=(), result=results, seeing=_seeing(whole.graph)).eval()
 
 
 class _Pooled(nn.Module):
@@ -97,35 +124,44 @@ class _Pooled(nn.Module):
 def _at_head(network: PublishedNet) -> Cut:
     """The network in its two halves, without a look inside."""
     root = nn.Module()
-    root.pooled = _Pooled(network.features)
+    root.pooled, root.head = _Pooled(network.features), network.head
     graph = fx.Graph()
-    graph.output((graph.call_module("pooled", (graph.placeholder("images"),)),))
-    return Cut(frozen=fx.GraphModule(root, graph).eval(), tail=_Tail(network.head), place="pooled")
+    images = graph.placeholder("images")
+    rows = graph.call_module("pooled", (images,))
+    graph.output(graph.call_module("head", (rows,)))
+    whole = fx.GraphModule(root, graph)
+    frozen = _part(whole, (images, rows), given=(), result=(rows,), seeing=_seeing(graph)).eval()
+    return Cut(frozen=frozen, tail=_Tail(network.head), whole=whole, before=(images, rows), crossing=(rows,))
 
 
-def _traced(network: Network, trained: Collection[str]) -> Cut | None:
+def _traced(network: Network) -> fx.GraphModule | None:
+    """Every step from images to logits; None when which they are depends on the images."""
     halves = _Halves(network)
     try:
-        graph = _Tracer().trace(halves)
+        return fx.GraphModule(halves, _Tracer().trace(halves))
     except (fx.proxy.TraceError, TypeError):
         return None
     finally:
         network.train().eval()  # where timm's networks forget what they remember, here of tracing
-    whole = fx.GraphModule(halves, graph)
-    behind, seeing = _behind(whole, {f"network.{name}" for name in trained}), _seeing(graph)
-    before = [node for node in graph.nodes if node in seeing and not behind[node]]
-    crossing = [node for node in before if any(behind[user] or user.op == "output" for user in node.users)]
+
+
+def _cut_at(whole: fx.GraphModule, network: Network, trained: Collection[str]) -> Cut | None:
+    behind, seeing = _behind(whole, {f"network.{name}" for name in trained}), _seeing(whole.graph)
+    before = [node for node in whole.graph.nodes if node in seeing and not behind[node]]
+    crossing = tuple(node for node in before if any(behind[user] or user.op == "output" for user in node.users))
     if not any(node.op == "call_module" for node in before) or any(node.op == "placeholder" for node in crossing):
         return None
-    (logits,) = graph.output_node().args
-    tail = [node for node in graph.nodes if behind[node]]
-    frozen = _part(whole, before, given=(), result=tuple(crossing), seeing=seeing).eval()
+    (logits,) = whole.graph.output_node().args
+    tail = [node for node in whole.graph.nodes if behind[node]]
+    frozen = _part(whole, before, given=(), result=crossing, seeing=seeing).eval()
     if not _per_image(frozen, network):
         return None
     return Cut(
         frozen=frozen,
         tail=_Tail(_part(whole, tail, given=crossing, result=logits, seeing=seeing)),
-        place=" ".join(str(node.target) for node in crossing),
+        whole=whole,
+        before=tuple(before),
+        crossing=crossing,
     )
 
 

@@ -9,7 +9,7 @@ from discern.data.dataset import Dataset
 from discern.data.pixels import Pixels
 from discern.data.streaming import Stream
 from discern.models import baselines, zoo
-from discern.models.cutting import cut, shapes
+from discern.models.cutting import cut
 from discern.models.layers import trained
 from discern.models.network import Network
 from discern.models.preprocessing import Preprocessing
@@ -31,8 +31,7 @@ def vectors(
     kept = activations(
         dataset,
         pixels,
-        frozen_of(found, str(getattr(network.config, "architecture", network.family)), preprocessing),
-        shapes=shapes(found.frozen, pixels.size),
+        frozen_of([found], str(getattr(network.config, "architecture", network.family)), preprocessing),
         progress=progress,
     )
     (rows,) = kept.take(np.arange(len(dataset)), np.zeros(len(dataset), np.int64))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
@@ -17,11 +17,11 @@ from discern.data.batches import Balance, epoch_order, plain_batches, training_b
 from discern.data.dataset import Dataset
 from discern.data.pixels import Pixels
 from discern.data.streaming import Stream
-from discern.models.cutting import Cut, cut, folded, shapes
+from discern.models.cutting import Cut, cuts, folded, joined, shapes
 from discern.models.network import Network
 from discern.models.preprocessing import Preprocessing
 from discern.progress import Progress
-from discern.training.frozen import Activations, Frozen, activations, has_room, key_of
+from discern.training.frozen import Activations, Frozen, Tap, activations, has_room, key_of
 
 if TYPE_CHECKING:
     from discern.training.loop import Job
@@ -164,26 +164,31 @@ def image_feed(job: Job, network: Network) -> ImageFeed:
     )
 
 
-def kept_feed(job: Job, network: Network, trained: frozenset[str], progress: Progress) -> KeptFeed | None:
+def kept_feed(
+    job: Job, network: Network, trained: frozenset[str], later: Sequence[frozenset[str]], progress: Progress
+) -> KeptFeed | None:
     """What is behind the first trained parameter, on kept activations of what is before it.
 
-    None where nothing is before it, where the network cannot be cut there, or where the activations have no room.
+    What is trained in `later` phases has its activations kept in the same pass. None where nothing is before the
+    trained parameters, where the network cannot be cut there, or where the activations have no room.
     """
-    recipe, found = job.recipe, cut(network.eval(), trained)
+    recipe = job.recipe
+    found, *others = cuts(network.eval(), [trained, *later])
     if found is None:
         return None
-    crossing = shapes(found.frozen, job.pixels.size)
     used = job.dataset.table["split"].is_in(["train", "val"]).to_numpy()
     taught = job.dataset.table["split"].to_numpy() == "train"
+    frozen = frozen_of([found, *filter(None, others)], recipe.model, job.preprocessing)
     count = int(used.sum()) + recipe.views * int(taught.sum())
-    if not has_room(crossing, count):
+    if not has_room(frozen.taps[0].width, count):
         progress.say(f"There is no room to keep what {recipe.model} gives below its trained layers: it runs whole.")
         return None
+    if not has_room(sum(tap.width for tap in frozen.taps), count):
+        frozen = frozen_of([found], recipe.model, job.preprocessing)
     kept = activations(
         job.dataset.with_rows(np.flatnonzero(used)),
         job.pixels,
-        frozen_of(found, recipe.model, job.preprocessing),
-        shapes=crossing,
+        frozen,
         augmentation=recipe.augment,
         views=recipe.views if recipe.augment else 0,
         varied=taught[used],
@@ -202,12 +207,13 @@ def kept_feed(job: Job, network: Network, trained: frozenset[str], progress: Pro
     )
 
 
-def frozen_of(found: Cut, name: str, preprocessing: Preprocessing) -> Frozen:
-    """What is before a cut, ready to be computed once."""
+def frozen_of(several: Sequence[Cut], name: str, preprocessing: Preprocessing) -> Frozen:
+    """What is before some cuts of a network, ready to be computed once."""
+    size = preprocessing.size
     return Frozen(
-        part=folded(found.frozen),
+        part=folded(joined(several)),
+        taps=tuple(Tap(key=key_of(each.frozen), shapes=tuple(shapes(each.frozen, size))) for each in several),
         name=name,
-        key=key_of(found.frozen),
         normalize=preprocessing.normalize,
         preprocessing=f"{preprocessing.mean}|{preprocessing.std}",
     )

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -53,15 +54,30 @@ Normalize = Callable[[UInt8[Tensor, "b s s 3"]], Float[Tensor, "b 3 s s"]]
 
 
 @dataclass(frozen=True, kw_only=True)
+class Tap:
+    """A place of a network where activations are kept."""
+
+    key: str
+    """Tells the weights before it and where it is."""
+    shapes: tuple[tuple[int, ...], ...]
+    """Of the tensors there, for one image."""
+
+    @property
+    def width(self) -> int:
+        """Numbers for one image."""
+        return sum(math.prod(shape) for shape in self.shapes)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Frozen:
     """A part of a network that does not change."""
 
     part: nn.Module
-    """Normalised images to one tensor, or a tuple of them; in inference mode, on its device."""
+    """Normalised images to a tuple of tensors for each tap; in inference mode."""
+    taps: tuple[Tap, ...]
+    """What is kept of it."""
     name: str
     """For progress."""
-    key: str
-    """Tells its weights and where it ends."""
     normalize: Normalize
     """Images to what the part takes."""
     preprocessing: str
@@ -96,7 +112,7 @@ class Activations:
 
     def take(self, images: Int[np.ndarray, " b"], views: Int[np.ndarray, " b"]) -> tuple[Tensor, ...]:
         """The tensors of some images as float32, each image in one view; 0 is the plain one."""
-        sizes = [int(np.prod(shape)) for shape in self.shapes]
+        sizes = [math.prod(shape) for shape in self.shapes]
         flat = np.empty((len(images), sum(sizes)), np.float16)
         plain = views == 0
         flat[plain] = self.plain.values[self.plain.at[images[plain], 0]]
@@ -110,35 +126,31 @@ def activations(
     pixels: Pixels | Stream,
     frozen: Frozen,
     *,
-    shapes: Sequence[tuple[int, ...]],
     augmentation: Augmentation = PLAIN,
     views: int = 0,
     varied: Bool[np.ndarray, " image"] | None = None,
     cache: Path | None = None,
     progress: Progress | None = None,
 ) -> Activations:
-    """What the frozen part gives for every image, and in `views` views for those to be `varied` (unless given, all).
+    """What the first tap gives for every image, and in `views` views for those to be `varied` (unless given, all).
 
-    What is not kept is computed.
+    What is not kept is computed, and what the other taps give is kept along with it.
     """
     folder = (cache or cache_folder()) / "features"
     every = np.ones(len(dataset), bool)
-    width = sum(int(np.prod(shape)) for shape in shapes)
-    job = _Job(
-        dataset=dataset, pixels=pixels, frozen=frozen, width=width, folder=folder, progress=progress or Silent()
-    )
+    job = _Job(dataset=dataset, pixels=pixels, frozen=frozen, folder=folder, progress=progress or Silent())
     return Activations(
         plain=job.rows(PLAIN, range(1), every),
         varied=job.rows(augmentation, range(1, views + 1), every if varied is None else varied),
-        shapes=tuple(shapes),
+        shapes=frozen.taps[0].shapes,
     )
 
 
-def has_room(shapes: Sequence[tuple[int, ...]], count: int, *, cache: Path | None = None) -> bool:
-    """Whether the disk of the cache would stay half free with so many rows of these shapes on it."""
+def has_room(width: int, count: int, *, cache: Path | None = None) -> bool:
+    """Whether the disk of the cache would stay half free with so many rows of this width on it."""
     folder = cache or cache_folder()
     free = shutil.disk_usage(next(place for place in (folder, *folder.parents) if place.exists())).free
-    return 2 * count * sum(int(np.prod(shape)) for shape in shapes) < free / 2
+    return 2 * count * width < free / 2
 
 
 def features(
@@ -159,13 +171,13 @@ def features(
         return found
 
     frozen = Frozen(
-        part=backbone.network,
+        part=_OneTap(backbone.network),
+        taps=(Tap(key=f"{backbone.name}|{backbone.weights}", shapes=((backbone.width,),)),),
         name=backbone.name,
-        key=f"{backbone.name}|{backbone.weights}",
         normalize=normalize,
         preprocessing=f"{backbone.mean}|{backbone.std}|{side}",
     )
-    found = activations(dataset, pixels, frozen, shapes=[(backbone.width,)], cache=cache, progress=progress).plain
+    found = activations(dataset, pixels, frozen, cache=cache, progress=progress).plain
     rows: Float[np.ndarray, "image feature"] = found.values[found.at[:, 0]]
     return rows
 
@@ -176,7 +188,22 @@ def key_of(part: GraphModule) -> str:
     return f"{digest_of(part)}|{does}"
 
 
-_Forward = Callable[[Images, Augmentation, range, Keys], list[Any]]
+class _OneTap(nn.Module):
+    """A network that gives one tensor, as a part with one tap."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, images: Tensor) -> tuple[tuple[Tensor]]:
+        return ((self.network(images),),)
+
+
+_Forward = Callable[
+    [Images, Keys, Bool[np.ndarray, "b view"]],
+    Iterator[tuple[int, Int[np.ndarray, " some"], list[Float[np.ndarray, "some width"]]]],
+]
+"""Images, their keys, and which of them are wanted in which views, to a few of them in one view and their rows."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -186,52 +213,61 @@ class _Job:
     dataset: Dataset
     pixels: Pixels | Stream
     frozen: Frozen
-    width: int
     folder: Path
     progress: Progress
 
     def rows(self, augmentation: Augmentation, views: range, wanted: Bool[np.ndarray, " image"]) -> Rows:
-        """Of the wanted images in these views, computed where they are not kept; -1 for the others."""
-        kept = Kept(folder=self._place(augmentation), width=self.width)
+        """Of the first tap, for the wanted images in these views, computed where not kept; -1 for the others."""
+        taps = [Kept(folder=self._place(augmentation, tap), width=tap.width) for tap in self.frozen.taps]
+        images, digests = np.flatnonzero(wanted), self.dataset.table["digest"]
+        names = [name_of(digest, view) for digest in digests.gather(images) for view in views]
+        if names and (taps[0].places(names) < 0).any():
+            with ExitStack() as alone:
+                order = sorted(range(len(taps)), key=lambda number: taps[number].folder)  # one among all processes
+                adding = {number: alone.enter_context(taps[number].adding()) for number in order}
+                missing = [(tap.places(names) < 0).reshape(-1, len(views)) for tap in taps]
+                for rows, view, found in self._computed(images, augmentation, views, missing[0]):
+                    for number in order:
+                        lacking = missing[number][rows, view]
+                        of = [name_of(digest, views[view]) for digest in digests.gather(images[rows[lacking]])]
+                        adding[number].add(of, found[number][lacking])
         at = np.full((len(self.dataset), len(views)), -1, np.int64)
-        digests = self.dataset.table["digest"].gather(np.flatnonzero(wanted))
-        names = [name_of(digest, view) for digest in digests for view in views]
-        if names and (kept.places(names) < 0).any():
-            with kept.adding() as adding:
-                missing = (kept.places(names) < 0).reshape(-1, len(views)).any(axis=1)
-                self._compute(np.flatnonzero(wanted)[missing], augmentation, views, adding.add)
-        at[wanted] = kept.places(names).reshape(int(wanted.sum()), len(views))
-        return Rows(values=kept.values(), at=at)
+        at[images] = taps[0].places(names).reshape(len(images), len(views))
+        return Rows(values=taps[0].values(), at=at)
 
-    def _place(self, augmentation: Augmentation) -> Path:
+    def _place(self, augmentation: Augmentation, tap: Tap) -> Path:
         pixels, frozen = self.pixels, self.frozen
-        way = [DECODER_VERSION, pixels.size, pixels.fit, frozen.key, frozen.preprocessing]
+        way = [DECODER_VERSION, pixels.size, pixels.fit, tap.key, frozen.preprocessing]
         text = json.dumps([*way, asdict(augmentation)])
         return self.folder / hashlib.blake2b(text.encode(), digest_size=12).hexdigest()
 
-    def _compute(
+    def _computed(
         self,
         images: Int[np.ndarray, " image"],
         augmentation: Augmentation,
         views: range,
-        keep: Callable[[Sequence[str], Float[np.ndarray, "row width"]], None],
-    ) -> None:
-        """All views of the images at these rows, a few images at a time, each image once."""
-        digests, keys = self.dataset.table["digest"], self.dataset.keys
-        images = np.sort(images[np.unique(digests.gather(images).to_numpy(), return_index=True)[1]])
-        index = self.dataset.index[images]
-        label = f"Features of {self.frozen.name}"
-        total = len(images) * len(views)
-        with self.progress.track(label, total) as advance, self._forward(index) as forward:
+        wanted: Bool[np.ndarray, "image view"],
+    ) -> Iterator[tuple[Int[np.ndarray, " some"], int, list[Float[np.ndarray, "some width"]]]]:
+        """Of the images at these rows: places among them, the place of a view, and what each tap gives.
+
+        Every content is computed once, and every image is read once.
+        """
+        digests = self.dataset.table["digest"].gather(images).to_numpy()
+        once = np.sort(np.unique(digests, return_index=True)[1])
+        once = once[wanted[once].any(axis=1)]
+        index, keys = self.dataset.index[images[once]], self.dataset.keys[images[once]]
+        label, total = f"Features of {self.frozen.name}", int(wanted[once].sum())
+        with self.progress.track(label, total) as advance, self._forward(index, augmentation, views) as forward:
             for start, some in enumerate(self.pixels.in_order(index, _IMAGES)):
-                rows = images[start * _IMAGES : start * _IMAGES + len(some)]
-                names = digests.gather(rows).to_list()
-                for view, found in zip(views, forward(some, augmentation, views, keys[rows]), strict=True):
-                    keep([name_of(digest, view) for digest in names], found)
-                    advance(len(rows), "")
+                portion = slice(start * _IMAGES, start * _IMAGES + len(some))
+                for view, few, found in forward(some, keys[portion], wanted[once[portion]]):
+                    yield once[portion][few], view, found
+                    advance(len(few), "")
 
     @contextmanager
-    def _forward(self, index: Int[np.ndarray, " image"]) -> Iterator[_Forward]:
+    def _forward(
+        self, index: Int[np.ndarray, " image"], augmentation: Augmentation, views: range
+    ) -> Iterator[_Forward]:
         """The part on some images in several views.
 
         On a CPU every core works on a few images of its own, which is quicker than all of them on many together.
@@ -242,29 +278,31 @@ class _Job:
         arithmetic = forward_arithmetic(part, self.frozen.normalize(torch.from_numpy(trial).to(device)))
 
         @torch.inference_mode()
-        def one(images: Images) -> Float[np.ndarray, "b width"]:
+        def rows(images: Images, keys: Keys, view: int) -> list[Float[np.ndarray, "b width"]]:
             with arithmetic.autocast(device):
-                inputs = self.frozen.normalize(torch.from_numpy(images).to(device))
-                found = part(inputs.contiguous(memory_format=torch.channels_last))
-            tensors = (found,) if isinstance(found, Tensor) else found
-            flat = torch.cat([each.float().flatten(1) for each in tensors], dim=1)
-            return flat.clamp_(-_LARGEST, _LARGEST).cpu().numpy().astype(np.float16)
+                inputs = self.frozen.normalize(torch.from_numpy(_varied(images, augmentation, view, keys)).to(device))
+                taps = part(inputs.contiguous(memory_format=torch.channels_last))
+            return [_as_kept(torch.cat([each.flatten(1) for each in tap], dim=1)) for tap in taps]
 
         threads, workers = torch.get_num_threads(), 1 if device.type == "cuda" else torch.get_num_threads()
         together = _IMAGES if device.type == "cuda" else _TRIAL
         with ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(threads // workers,)) as pool:
 
-            def forward(images: Images, augmentation: Augmentation, views: range, keys: Keys) -> list[Any]:
-                starts = range(0, len(images), together)
-                jobs = [(view, slice(start, start + together)) for view in views for start in starts]
-                parts = pool.map(lambda job: one(_varied(images[job[1]], augmentation, job[0], keys[job[1]])), jobs)
-                each = list(parts)
-                return [np.concatenate(each[at : at + len(starts)]) for at in range(0, len(each), len(starts))]
+            def forward(images: Images, keys: Keys, wanted: Bool[np.ndarray, "b view"]) -> Any:
+                lists = [(view, np.flatnonzero(wanted[:, view])) for view in range(len(views))]
+                jobs = [(v, some[at : at + together]) for v, some in lists for at in range(0, len(some), together)]
+                found = pool.map(lambda job: rows(images[job[1]], keys[job[1]], views[job[0]]), jobs)
+                return ((view, few, each) for (view, few), each in zip(jobs, found, strict=True))
 
             try:
                 yield forward
             finally:
                 torch.set_num_threads(threads)
+
+
+def _as_kept(rows: Float[Tensor, "b width"]) -> Float[np.ndarray, "b width"]:
+    values: Float[np.ndarray, "b width"] = rows.float().clamp_(-_LARGEST, _LARGEST).half().cpu().numpy()
+    return values
 
 
 def _varied(images: Images, augmentation: Augmentation, view: int, keys: Keys) -> Images:

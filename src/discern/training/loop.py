@@ -13,6 +13,7 @@ import hashlib
 import json
 import math
 import time
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from typing import Any
@@ -122,7 +123,8 @@ def fit(job: Job, progress: Progress) -> Position:
         if position.phase:  # a resumed one, too: its frozen work is about what the phases before have trained
             load_weights(job.run.checkpoint(f"best_{job.recipe.monitor}"), network)
         start = time.perf_counter()
-        position = _fit_phase(_stage(job, network, phase, learnable, progress), phase, position, progress)
+        stage = _stage(job, network, phases[position.phase :], learnable, progress)
+        position = _fit_phase(stage, phase, position, progress)
         if job.recipe.phases:
             _note_phase(job.run, phase, position, time.perf_counter() - start)
         if position.phase == len(phases) - 1:
@@ -151,14 +153,25 @@ def _say_which(job: Job, phases: int, progress: Progress) -> None:
     )
 
 
-def _stage(job: Job, network: Network, phase: Phase, learnable: frozenset[str], progress: Progress) -> _Stage:
-    """Everything below what is trained is frozen: computed once and kept, where there is room for it."""
-    names = trained(network, phase.train) & learnable
+def _stage(
+    job: Job, network: Network, phases: Sequence[Phase], learnable: frozenset[str], progress: Progress
+) -> _Stage:
+    """The first of the phases that are left.
+
+    Everything below what is trained is frozen: computed once and kept, where there is room for it.
+    """
+    phase, names = phases[0], trained(network, phases[0].train) & learnable
     for name, value in network.named_parameters():
         value.requires_grad_(name in names)
     feed: Feed | None = None
     if names < learnable and job.recipe.views:
-        feed = kept_feed(job, network, names, progress)
+        later, changed = list[frozenset[str]](), names
+        for each in phases[1:]:
+            others = trained(network, each.train) & learnable
+            if changed <= others < learnable:  # what is below them will still be as it is now
+                later.append(others)
+            changed |= others
+        feed = kept_feed(job, network, names, later, progress)
     if feed is None:
         feed = image_feed(job, network)
     learning = names if phase.norms == "learn" else frozenset(name for name in names if name.startswith("head."))
