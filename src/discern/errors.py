@@ -9,6 +9,8 @@
     ├── DataError              exit 3   the images or labels cannot be used honestly
     │   └── UnreadableImage             one image that cannot be decoded (collected as a finding, rarely raised)
     └── TrainingDiverged       exit 1   the loss became NaN or infinite
+    KeyboardInterrupt          exit 130 Ctrl-C
+    └── Terminated             exit 75  SIGTERM: a scheduler wants the machine, and may start the same again later
 
 Every message is one sentence that says what is wrong, where, and what to do.
 """
@@ -76,6 +78,12 @@ class UnreadableImage(DataError):
 
 class TrainingDiverged(DiscernError):
     """The loss became NaN or infinite."""
+
+
+class Terminated(KeyboardInterrupt):
+    """The process was told to end; what it did is kept."""
+
+    exit_code = 75  # EX_TEMPFAIL of sysexits.h: try again later
 
 
 @contextmanager

@@ -248,14 +248,14 @@ def test_batch_norms_that_learn_are_those_of_the_tail(place, fit_alone, views):
 def test_a_layer_learns_at_a_share_of_the_rate_of_the_one_above_it():
     with torch.device("meta"):
         network = zoo.build("test_resnet", classes=3, size=SIDE, changes={"weights": "none", "dense": [8]})
-    groups = groups_of(network, trained(network, 3), 0.5)
+    groups = groups_of(network, trained(network, 3), Recipe(), layer_decay=0.5)
     named = {id(value): name for name, value in network.named_parameters()}
     found = [({named[id(p)] for p in group["params"]}, group["factor"]) for group in groups]
     head = {name for name in named.values() if name.startswith("head.")}
     below = layers(network)[::-1][:3]
     assert found == [(head, 1.0), *((set(layer), 0.5**depth) for depth, layer in enumerate(below, 1))]
-    assert [group["factor"] for group in groups_of(network, trained(network, "all"), 1.0)] == [1.0]
-    some = groups_of(network, trained(network, ("layer1", "layer4")), 0.5)
+    assert [group["factor"] for group in groups_of(network, trained(network, "all"), Recipe())] == [1.0]
+    some = groups_of(network, trained(network, ("layer1", "layer4")), Recipe(), layer_decay=0.5)
     assert [group["factor"] for group in some] == [1.0, 0.5, 0.0625], "by how deep a layer is, trained or not between"
     optimizer = build_optimizer(groups, Recipe())
     assert sum(len(group["params"]) for group in optimizer.param_groups) == len(trained(network, 3))

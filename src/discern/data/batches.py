@@ -26,6 +26,26 @@ Balance = Literal["none", "weights", "sampler", "oversample"]
 """How smaller classes are helped; the first two see every image once an epoch."""
 
 
+@dataclass(frozen=True)
+class Share:
+    """Which of how many processes takes what of each batch."""
+
+    rank: int = 0
+    world: int = 1
+
+    def of(self, values: np.ndarray) -> np.ndarray:
+        """Every world-th value; where there are fewer values than processes, one that another has, too."""
+        own = values[self.rank :: self.world]
+        return own if len(own) else values[:1]
+
+    def counts(self, step: int) -> bool:
+        """Whether this process has values of its own among so many."""
+        return self.rank < step
+
+
+ALONE = Share()
+
+
 @dataclass(frozen=True, kw_only=True)
 class Batch:
     """Some images with their labels, on the device."""
@@ -36,6 +56,10 @@ class Batch:
     """Class indices."""
     rows: Int[np.ndarray, " b"]
     """Positions in the Dataset that the batch came from."""
+    keys: UInt64[np.ndarray, " b"]
+    """What the randomness about each of them is drawn by."""
+    step_labels: Int64[np.ndarray, " step"]
+    """Class indices of all images of the step, those of other processes included."""
 
 
 def training_batches(
@@ -48,27 +72,30 @@ def training_batches(
     seed: int,
     epoch: int,
     device: torch.device,
+    first: int = 0,
+    share: Share = ALONE,
 ) -> Iterator[Batch]:
     """The training images of one epoch, shuffled; the last batch may be smaller.
 
-    The next batch is gathered and warped in a thread while the network works on this one. Raises UsageError for a
-    Stream with a balance that it cannot give.
+    Begins with batch `first`, counted from zero; of each batch one process takes its `share`. The next batch is
+    gathered and warped in a thread while the network works on this one. Raises UsageError for a Stream with a balance
+    that it cannot give.
     """
-    keys, labels = dataset.keys, dataset.labels
-    drawn = _drawn_batches(dataset, pixels, batch_size, balance, seed=seed, epoch=epoch)
+    labels = dataset.labels
+    drawn = _drawn_batches(dataset, pixels, batch_size, balance, seed=seed, epoch=epoch, first=first, share=share)
 
     def make() -> Batch | None:
         if (found := next(drawn, None)) is None:
             return None
-        rows, turns, images = found
-        its_keys = keys[rows] ^ (turns * _GOLDEN)  # an image that comes again in one epoch comes varied otherwise
+        rows, its_keys, images, step = found
         affine = augmentation.affine(seed=seed, epoch=epoch, keys=its_keys, size=pixels.size)
         if augmentation and device.type == "cpu":
             images = warp_cpu(images, affine)
         tensor = torch.from_numpy(images).to(device)
         if augmentation and device.type != "cpu":
             tensor = warp_device(tensor, affine)
-        return Batch(images=tensor, labels=torch.from_numpy(labels[rows]).to(device), rows=rows)
+        mine = torch.from_numpy(labels[rows]).to(device)
+        return Batch(images=tensor, labels=mine, rows=rows, keys=its_keys, step_labels=labels[step])
 
     with closing(drawn), ThreadPoolExecutor(1) as ahead:
         coming = ahead.submit(make)
@@ -77,20 +104,46 @@ def training_batches(
             yield batch
 
 
+_Drawn = tuple[Int[np.ndarray, " b"], UInt64[np.ndarray, " b"], Images, Int[np.ndarray, " step"]]
+
+
 def _drawn_batches(
-    dataset: Dataset, pixels: Pixels | Stream, batch_size: int, balance: Balance, *, seed: int, epoch: int
-) -> Generator[tuple[Int[np.ndarray, " b"], UInt64[np.ndarray, " b"], Images], None, None]:
-    """Rows in the order of the epoch, for each how many times it has come before, and its image as it is kept."""
-    index = dataset.index
+    dataset: Dataset,
+    pixels: Pixels | Stream,
+    batch_size: int,
+    balance: Balance,
+    *,
+    seed: int,
+    epoch: int,
+    first: int,
+    share: Share,
+) -> Generator[_Drawn, None, None]:
+    """Of each batch the share's rows, their keys and images as they are kept, and the rows of all processes."""
     if isinstance(pixels, Stream):
         refuse_to_stream(balance)
-        for rows, images in pixels.shuffled(index, batch_size, seed=seed, epoch=epoch):
-            yield rows, np.zeros(len(rows), np.uint64), images
+        own = -(-batch_size // share.world)
+        portions = pixels.shuffled(
+            dataset.index, own, seed=seed, epoch=epoch, first=first, rank=share.rank, world=share.world
+        )
+        for rows, images in portions:
+            yield rows, dataset.keys[rows], images, rows
         return
+    for rows, keys, step in drawn_rows(dataset, balance, batch_size, seed=seed, epoch=epoch, first=first, share=share):
+        yield rows, keys, pixels.take(dataset.index[rows]), step
+
+
+def drawn_rows(
+    dataset: Dataset, balance: Balance, batch_size: int, *, seed: int, epoch: int, first: int, share: Share
+) -> Iterator[tuple[Int[np.ndarray, " b"], UInt64[np.ndarray, " b"], Int[np.ndarray, " step"]]]:
+    """Of each step of an epoch from the `first` on the share's rows and their keys, and the rows of all processes.
+
+    An image that comes again in one epoch has another key then.
+    """
     order, turns = epoch_order(dataset, balance, seed=seed, epoch=epoch)
-    for start in range(0, len(order), batch_size):
-        rows = order[start : start + batch_size]
-        yield rows, turns[start : start + batch_size], pixels.take(index[rows])
+    keys = dataset.keys[order] ^ (turns * _GOLDEN)
+    for start in range(first * batch_size, len(order), batch_size):
+        step = slice(start, start + batch_size)
+        yield share.of(order[step]), share.of(keys[step]), order[step]
 
 
 def refuse_to_stream(balance: Balance) -> None:

@@ -6,6 +6,8 @@ One file, because one rename is atomic: a run killed at any instant finds the ol
 from __future__ import annotations
 
 import json
+import os
+import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,6 +20,9 @@ from torch import Tensor, nn
 
 from discern.errors import NotARun
 from discern.files import writing
+
+PREVIOUS = "previous"
+"""The resumable checkpoint before the last."""
 
 _NOTE = "discern"  # key of the JSON note in the safetensors header
 
@@ -39,8 +44,20 @@ class Position:
     """Highest validation accuracy so far."""
     stale: int = 0
     """Epochs since the monitored score last improved."""
+    drops: int = 0
+    """Times that schedule 'plateau' has lowered the learning rate in this phase."""
+    flat: int = 0
+    """Epochs since it did so last, or since the monitored score last improved."""
     seconds: float = 0.0
     """Training time so far, over all sittings."""
+    batch: int = 0
+    """Steps completed of the epoch that has begun."""
+    loss_sum: float = 0.0
+    """Of their images' training losses."""
+    right_sum: int = 0
+    """Of their images that were right."""
+    limit: int | None = None
+    """Epochs of the present phase that fit into the time budget."""
     phase: int = 0
     """Phases completed."""
     phase_epoch: int = 0
@@ -55,17 +72,38 @@ def save_weights(path: Path, state: Mapping[str, Tensor], note: dict[str, Any]) 
 
 
 def save_resumable(
-    path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, position: Position, note: dict[str, Any]
+    path: Path,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    position: Position,
+    note: dict[str, Any],
+    beside: Mapping[str, Mapping[str, Tensor]] | None = None,
 ) -> None:
-    """Write all that `load_resumable` needs to go on as if nothing had happened."""
+    """Write all that `load_resumable` needs to go on as if nothing had happened, and what was there as PREVIOUS.
+
+    `beside` are averages of the weights, by what they are.
+    """
     tensors = {f"model.{name}": value for name, value in model.state_dict().items()}
     for number, state in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{number}.{key}": value for key, value in state.items() if isinstance(value, Tensor)}
+    for kind, values in (beside or {}).items():
+        tensors |= {f"{kind}.{name}": value for name, value in values.items()}
+    if path.exists():
+        with writing(path.with_name(f"{PREVIOUS}.safetensors")) as temporary:
+            try:
+                os.link(path, temporary)
+            except OSError:  # a file system without a second name for a file
+                shutil.copyfile(path, temporary)
     _save(path, tensors, {**note, "position": asdict(position)})
 
 
-def load_resumable(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> Position:
-    """Put the saved state into `model` and `optimizer` and return the position.
+def load_resumable(
+    path: Path,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    beside: Mapping[str, Mapping[str, Tensor]] | None = None,
+) -> Position:
+    """Put the saved state into `model`, `optimizer` and what stands `beside` them, and return the position.
 
     State tensors take the memory order of their parameters: element by element the same numbers, and the same
     vectorised code, so that the next step is the same to the last bit.
@@ -80,7 +118,9 @@ def load_resumable(path: Path, model: nn.Module, optimizer: torch.optim.Optimize
                 kind, _, rest = name.partition(".")
                 if kind == "model":
                     weights[rest] = file.get_tensor(name)
-                else:
+                elif kind in (beside or {}):
+                    (beside or {})[kind][rest].copy_(file.get_tensor(name))
+                elif kind == "optimizer":
                     number, _, key = rest.partition(".")
                     state.setdefault(int(number), {})[key] = _like(parameters[int(number)], file.get_tensor(name))
         model.load_state_dict(weights)
@@ -89,6 +129,23 @@ def load_resumable(path: Path, model: nn.Module, optimizer: torch.optim.Optimize
     except (SafetensorError, OSError, LookupError, RuntimeError, TypeError, ValueError) as error:
         # Besides a broken file: one without our note, or of another network or optimiser.
         raise NotARun(f"The checkpoint {path} is damaged and cannot be resumed ({error}); train anew.") from error
+
+
+def last_whole(path: Path) -> Path | None:
+    """The resumable checkpoint, or PREVIOUS where it is missing or damaged; none where there is neither.
+
+    Raises NotARun when all there is is damaged.
+    """
+    found = [file for file in (path, path.with_name(f"{PREVIOUS}.safetensors")) if file.exists()]
+    for number, file in enumerate(found, start=1):
+        try:
+            position_of(file)
+        except NotARun:
+            if number == len(found):
+                raise
+        else:
+            return file
+    return None
 
 
 def position_of(path: Path) -> Position:

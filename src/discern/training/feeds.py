@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import numpy as np
 import torch
-from jaxtyping import Int, Int64
+from accelerate import Accelerator
+from jaxtyping import Float, Int, Int64
 from torch import Tensor, nn
 
 from discern.data import keyed
-from discern.data.augment import Augmentation
-from discern.data.batches import Balance, epoch_order, plain_batches, training_batches
+from discern.data.batches import ALONE, Share, drawn_rows, plain_batches, training_batches
 from discern.data.dataset import Dataset
 from discern.data.pixels import Pixels
 from discern.data.streaming import Stream
@@ -22,11 +22,11 @@ from discern.models.network import Network
 from discern.models.preprocessing import Preprocessing
 from discern.progress import Progress
 from discern.training.frozen import Activations, Frozen, Tap, activations, has_room, key_of
+from discern.training.losses import targets_of
+from discern.training.recipe import Recipe
 
 if TYPE_CHECKING:
-    from discern.training.loop import Job
-
-_GOLDEN = np.uint64(0x9E3779B97F4A7C15)  # 2^64 over the golden ratio: multiples of it differ in all bits
+    from discern.training.stages import Job
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,10 +35,14 @@ class Fed:
 
     inputs: Any
     """What the feed's model takes."""
+    targets: Float[Tensor, "b classes"]
+    """Shares of the classes in each image."""
     labels: Int64[Tensor, " b"]
-    """Class indices."""
+    """Class indices; of mixed images the larger part's."""
     rows: Int[np.ndarray, " b"]
     """Positions in the Dataset."""
+    step_labels: Int64[np.ndarray, " step"]
+    """Class indices of all images of the step, those of other processes included."""
 
 
 class Feed(Protocol):
@@ -54,8 +58,8 @@ class Feed(Protocol):
         """Whether the inputs are kept activations; an epoch is then quick."""
         ...
 
-    def epoch(self, dataset: Dataset, epoch: int) -> Iterator[Fed]:
-        """The training images, shuffled and varied."""
+    def epoch(self, dataset: Dataset, epoch: int, *, first: int = 0) -> Iterator[Fed]:
+        """The training images, shuffled and varied, from a step of the epoch on; of each step this process' share."""
         ...
 
     def plain(self, dataset: Dataset, count: int) -> Iterator[Any]:
@@ -73,32 +77,45 @@ class ImageFeed:
     """Of the images."""
     preprocessing: Preprocessing
     """Images to inputs."""
-    augmentation: Augmentation
-    """How training images are varied."""
-    balance: Balance
-    """How the classes are."""
-    batch_size: int
-    """Images per step."""
-    seed: int
-    """Of order and augmentation."""
+    recipe: Recipe
+    """How they are ordered, varied and mixed, and how many make a step."""
     device: torch.device
     """Where it happens."""
+    share: Share = ALONE
+    """What of each step this process does."""
 
     kept: ClassVar[bool] = False
 
-    def epoch(self, dataset: Dataset, epoch: int) -> Iterator[Fed]:
+    def epoch(self, dataset: Dataset, epoch: int, *, first: int = 0) -> Iterator[Fed]:
         """Each batch is gathered and warped while the network works on the one before."""
+        recipe, side = self.recipe, self.recipe.size_in(epoch)
         for batch in training_batches(
             dataset,
             self.pixels,
-            batch_size=self.batch_size,
-            augmentation=self.augmentation,
-            balance=self.balance,
-            seed=self.seed,
+            batch_size=recipe.batch_size,
+            augmentation=recipe.augment,
+            balance=recipe.balance,
+            seed=recipe.seed,
             epoch=epoch,
             device=self.device,
+            first=first,
+            share=self.share,
         ):
-            yield Fed(inputs=self.preprocessing.normalize(batch.images), labels=batch.labels, rows=batch.rows)
+            inputs, targets = (
+                self.preprocessing.normalize(batch.images),
+                targets_of(batch.labels, len(dataset.classes)),
+            )
+            if side != self.pixels.size:
+                inputs = nn.functional.interpolate(inputs, (side, side), mode="bilinear", antialias=True)
+            if recipe.mixing:
+                inputs, targets = recipe.mixing.mix(inputs, targets, seed=recipe.seed, epoch=epoch, keys=batch.keys)
+            yield Fed(
+                inputs=inputs,
+                targets=targets,
+                labels=targets.argmax(1) if recipe.mixing else batch.labels,
+                rows=batch.rows,
+                step_labels=batch.step_labels,
+            )
 
     def plain(self, dataset: Dataset, count: int) -> Iterator[Tensor]:
         """Normalised images."""
@@ -116,27 +133,37 @@ class KeptFeed:
     """Of all images of the run."""
     place: Int[np.ndarray, " index"]
     """By an image's `index`, its position among the activations."""
-    balance: Balance
-    """How the classes are."""
-    batch_size: int
-    """Images per step."""
-    seed: int
-    """Of order and views."""
+    recipe: Recipe
+    """How the images are ordered, and how many make a step."""
     device: torch.device
     """Where it happens."""
+    share: Share = ALONE
+    """What of each step this process does."""
 
     kept: ClassVar[bool] = True
 
-    def epoch(self, dataset: Dataset, epoch: int) -> Iterator[Fed]:
+    def epoch(self, dataset: Dataset, epoch: int, *, first: int = 0) -> Iterator[Fed]:
         """The activations of a shuffled epoch."""
-        order, turns = epoch_order(dataset, self.balance, seed=self.seed, epoch=epoch)
-        draws = keyed.uniform(self.seed, epoch, dataset.keys[order] ^ (turns * _GOLDEN), 1)[:, 0]
-        views = (draws * (self.activations.views + 1)).astype(np.int64)
-        places, labels = self.place[dataset.index], torch.from_numpy(dataset.labels)
-        for start in range(0, len(order), self.batch_size):
-            rows = order[start : start + self.batch_size]
-            inputs = self._taken(places[rows], views[start : start + self.batch_size])
-            yield Fed(inputs=inputs, labels=labels[rows].to(self.device), rows=rows)
+        recipe, labels = self.recipe, dataset.labels
+        for rows, keys, step in drawn_rows(
+            dataset,
+            recipe.balance,
+            recipe.batch_size,
+            seed=recipe.seed,
+            epoch=epoch,
+            first=first,
+            share=self.share,
+        ):
+            draws = keyed.uniform(recipe.seed, epoch, keys, 1)[:, 0]
+            views = (draws * (self.activations.views + 1)).astype(np.int64)
+            mine = torch.from_numpy(labels[rows]).to(self.device)
+            yield Fed(
+                inputs=self._taken(self.place[dataset.index[rows]], views),
+                targets=targets_of(mine, len(dataset.classes)),
+                labels=mine,
+                rows=rows,
+                step_labels=labels[step],
+            )
 
     def plain(self, dataset: Dataset, count: int) -> Iterator[tuple[Tensor, ...]]:
         """The activations of the plain images."""
@@ -151,17 +178,19 @@ class KeptFeed:
 
 def image_feed(job: Job, network: Network) -> ImageFeed:
     """The whole network on the job's images."""
-    recipe = job.recipe
     return ImageFeed(
         model=network,
         pixels=job.pixels,
         preprocessing=job.preprocessing,
-        augmentation=recipe.augment,
-        balance=recipe.balance,
-        batch_size=recipe.batch_size,
-        seed=recipe.seed,
+        recipe=job.recipe,
         device=job.accelerator.device,
+        share=share_of(job.accelerator),
     )
+
+
+def share_of(accelerator: Accelerator) -> Share:
+    """What of each step this process does."""
+    return Share(accelerator.process_index, accelerator.num_processes)
 
 
 def kept_feed(
@@ -200,10 +229,9 @@ def kept_feed(
         model=found.tail,
         activations=kept,
         place=place,
-        balance=recipe.balance,
-        batch_size=recipe.batch_size,
-        seed=recipe.seed,
+        recipe=recipe,
         device=job.accelerator.device,
+        share=share_of(job.accelerator),
     )
 
 

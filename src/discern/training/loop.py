@@ -4,7 +4,9 @@ Started as: resume from checkpoints/last, else published weights where the recip
 from the recipe's seed. A recipe has one phase or several; each begins with the best weights so far. After every epoch
 the validation split is scored, the checkpoints are written (best first, `last` last, so that a kill between them
 repeats the epoch and writes the same again) and a line goes to metrics.jsonl; when epochs take less than a moment,
-after some. The test split is not touched.
+after some; when they take long, `last` is written on the way, too. The test split is not touched.
+
+Of many processes each does its share of every step and of every validation; the first one writes.
 """
 
 from __future__ import annotations
@@ -13,31 +15,25 @@ import hashlib
 import json
 import math
 import time
-from collections.abc import Sequence
-from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-import numpy as np
 import torch
-from accelerate import Accelerator
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from discern.data.batches import epoch_length
 from discern.data.dataset import Dataset
-from discern.data.pixels import Pixels
-from discern.data.streaming import Stream
 from discern.errors import TrainingDiverged
 from discern.files import write_json, writing
 from discern.models.cutting import inference_norms
-from discern.models.layers import trained
-from discern.models.network import Network
-from discern.models.preprocessing import Preprocessing
 from discern.progress import Advance, Progress
-from discern.runs.run import Run
+from discern.training.averaging import Averages, Lookahead
 from discern.training.checkpoint import (
     Position,
+    last_whole,
     load_resumable,
     load_weights,
     note_of,
@@ -45,107 +41,72 @@ from discern.training.checkpoint import (
     save_resumable,
     save_weights,
 )
-from discern.training.feeds import Feed, image_feed, kept_feed
+from discern.training.feeds import Fed
+from discern.training.losses import batch_loss
 from discern.training.optim import build_optimizer, groups_of, learning_rate
 from discern.training.phases import Phase
 from discern.training.recipe import Recipe
-from discern.training.runtime import Arithmetic
+from discern.training.scoring import Scores, beyond_chance, class_weights, scored
+from discern.training.stages import Job, Stage, stage_of
+from discern.training.stopping import asked_to_stop
+
+__all__ = ["Job", "fit"]
 
 _EVALUATION_BATCH = 128
 
 _PAUSE = 5.0
 """Seconds between checkpoints while epochs are quick: what a kill may cost."""
 
-
-@dataclass(frozen=True, kw_only=True)
-class Job:
-    """Everything one training needs, settled before it starts."""
-
-    run: Run
-    """Where checkpoints and metrics go."""
-    recipe: Recipe
-    """Resolved: no automatic choice is left."""
-    model: Network
-    """With fresh or published weights, or any weights when it will be resumed."""
-    dataset: Dataset
-    """Scanned and split."""
-    pixels: Pixels | Stream
-    """Of the dataset."""
-    preprocessing: Preprocessing
-    """From the training images, or with the weights."""
-    arithmetic: Arithmetic
-    """How the network computes."""
-    accelerator: Accelerator
-    """The device."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Stage:
-    """A Job during one phase."""
-
-    job: Job
-    recipe: Recipe
-    """As it is during the phase."""
-    network: Network
-    """All of it."""
-    trained: frozenset[str]
-    """Its parameters that change."""
-    learning_norms: frozenset[str]
-    """Parameters of the batch norms whose statistics change, among others."""
-    feed: Feed
-    """What is trained of it, and the inputs."""
-
-    def autocast(self) -> AbstractContextManager[None]:
-        """The job's arithmetic; a head alone is quick enough to be trained exactly."""
-        whole = any(name.startswith("features.") for name in self.trained)
-        arithmetic = self.job.arithmetic if whole else replace(self.job.arithmetic, precision="float32")
-        return arithmetic.autocast(self.job.accelerator.device)
-
-    def state(self) -> dict[str, Tensor]:
-        """All weights and buffers as they are now; what does not change is not copied."""
-        frozen = {name for name, _ in self.network.named_parameters()} - self.trained
-        state = self.network.state_dict()
-        return {name: value if name in frozen else value.detach().clone() for name, value in state.items()}
+_LONG = 300.0
+"""Seconds after which a checkpoint is written in the middle of an epoch."""
 
 
 def fit(job: Job, progress: Progress) -> Position:
     """Train phase after phase to each one's end or patience, resuming from checkpoints/last where there is one.
 
-    Raises TrainingDiverged, with the step and the images of the batch, when the loss is not finite.
+    Raises TrainingDiverged, with the step and the images of the batch, when the loss is not finite. The first Ctrl-C
+    or SIGTERM is answered at the end of a step, with everything kept.
     """
     network = job.model
     job.arithmetic.place(network, job.accelerator.device)
     learnable = frozenset(name for name, value in network.named_parameters() if value.requires_grad)
-    position = position_of(job.run.checkpoint("last"))
+    kept = last_whole(job.run.checkpoint("last"))
+    position = position_of(kept) if kept else Position()
     phases = job.recipe.phases or (Phase(),)
     while True:
         phase = phases[position.phase]
         if position.phase:  # a resumed one, too: its frozen work is about what the phases before have trained
-            load_weights(job.run.checkpoint(f"best_{job.recipe.monitor}"), network)
+            load_weights(job.run.checkpoint(_chosen(job)), network)
         start = time.perf_counter()
-        stage = _stage(job, network, phases[position.phase :], learnable, progress)
+        stage = stage_of(job, network, phases[position.phase :], learnable, progress)
         position = _fit_phase(stage, phase, position, progress)
-        if job.recipe.phases:
-            _note_phase(job.run, phase, position, time.perf_counter() - start)
+        if job.recipe.phases and job.main:
+            _note_phase(job, phase, position, time.perf_counter() - start)
         if position.phase == len(phases) - 1:
-            _say_which(job, len(phases), progress)
+            if len(phases) > 1 and job.main:
+                _say_which(job, len(phases), progress)
             return position
         began = {"phase_epoch": position.epoch, "phase_step": position.step}
-        position = replace(position, phase=position.phase + 1, stale=0, **began)
+        position = replace(position, phase=position.phase + 1, stale=0, drops=0, flat=0, limit=None, **began)
 
 
-def _note_phase(run: Run, phase: Phase, position: Position, seconds: float) -> None:
+def _chosen(job: Job) -> str:
+    """The checkpoint that validation chooses, and the last one where there is none to validate on."""
+    return f"best_{job.recipe.monitor}" if len(job.dataset.split("val")) else "last"
+
+
+def _note_phase(job: Job, phase: Phase, position: Position, seconds: float) -> None:
     """What a phase came to, frozen work included; of this sitting where it was resumed."""
     told = {"train": phase.train, "epochs": position.epoch - position.phase_epoch, "seconds": round(seconds, 2)}
-    run.update(phases=[*run.info.get("phases", [])[: position.phase], told])
+    job.run.update(phases=[*job.run.info.get("phases", [])[: position.phase], told])
 
 
 def _say_which(job: Job, phases: int, progress: Progress) -> None:
     """Which of several phases the chosen checkpoint is of."""
-    if phases < 2:
-        return
-    note = note_of(job.run.checkpoint(f"best_{job.recipe.monitor}"))
+    note = note_of(job.run.checkpoint(_chosen(job)))
     job.run.update(chosen_phase=note["phase"], chosen_epoch=note["epoch"])
+    if "val_loss" not in note:
+        return
     later = "" if note["phase"] == phases else " What came later was not better on validation by more than chance."
     progress.say(
         f"Chosen: phase {note['phase']} of {phases}, epoch {note['epoch']} (validation loss {note['val_loss']:.3f}, "
@@ -153,91 +114,125 @@ def _say_which(job: Job, phases: int, progress: Progress) -> None:
     )
 
 
-def _stage(
-    job: Job, network: Network, phases: Sequence[Phase], learnable: frozenset[str], progress: Progress
-) -> _Stage:
-    """The first of the phases that are left.
+@dataclass(kw_only=True)
+class _Trainer:
+    """What moves while a phase is trained."""
 
-    Everything below what is trained is frozen: computed once and kept, where there is room for it.
-    """
-    phase, names = phases[0], trained(network, phases[0].train) & learnable
-    for name, value in network.named_parameters():
-        value.requires_grad_(name in names)
-    feed: Feed | None = None
-    if names < learnable and job.recipe.views:
-        later, changed = list[frozenset[str]](), names
-        for each in phases[1:]:
-            others = trained(network, each.train) & learnable
-            if changed <= others < learnable:  # what is below them will still be as it is now
-                later.append(others)
-            changed |= others
-        feed = kept_feed(job, network, names, later, progress)
-    if feed is None:
-        feed = image_feed(job, network)
-    learning = names if phase.norms == "learn" else frozenset(name for name in names if name.startswith("head."))
-    recipe = job.recipe.in_phase(phase)
-    return _Stage(job=job, recipe=recipe, network=network, trained=names, learning_norms=learning, feed=feed)
+    stage: Stage
+    train: Dataset
+    val: Dataset
+    model: nn.Module
+    """What is trained, wrapped for many processes."""
+    optimizer: torch.optim.Optimizer
+    average: Averages | None
+    """What is validated and chosen instead of the weights."""
+    lookahead: Lookahead | None
+    weights: Float[Tensor, " class"]
+    """Of the classes in the loss, on the device."""
+    per_epoch: int
+    """Steps of an epoch."""
+    metrics: list[dict[str, Any]] = field(default_factory=list)
+    """The lines of metrics.jsonl."""
+    best: dict[str, tuple[dict[str, Tensor], dict[str, Any]]] = field(default_factory=dict)
+    """Checkpoints that are not yet written."""
+    note: dict[str, Any] = field(default_factory=dict)
+    """What the last checkpoint says of itself."""
+    written: float = field(default_factory=time.perf_counter)
+    """When checkpoints were."""
+
+    @property
+    def beside(self) -> dict[str, dict[str, Tensor]]:
+        """The averages that a checkpoint keeps."""
+        kept = {"average": self.average.followed} if self.average else {}
+        return kept | ({"slow": self.lookahead.slow} if self.lookahead else {})
+
+    def write(self, position: Position) -> None:
+        """Put on disk all that there is."""
+        run = self.stage.job.run
+        if self.stage.job.main:
+            for name, (state, note) in self.best.items():
+                save_weights(run.checkpoint(name), state, note)
+            with writing(run.path / "metrics.jsonl") as temporary:
+                temporary.write_text("".join(json.dumps(line) + "\n" for line in self.metrics), encoding="utf-8")
+            network = self.stage.network
+            save_resumable(run.checkpoint("last"), network, self.optimizer, position, self.note, self.beside)
+            self.stage.job.watch(run)
+        self.best, self.written = {}, time.perf_counter()
 
 
-def _fit_phase(stage: _Stage, phase: Phase, position: Position, progress: Progress) -> Position:
-    """One phase, from its beginning or from where checkpoints/last left it."""
-    job, recipe, network, run = stage.job, stage.recipe, stage.network, stage.job.run
+def _trainer(stage: Stage, phase: Phase) -> _Trainer:
+    job, recipe = stage.job, stage.recipe
     train, val = job.dataset.split("train"), job.dataset.split("val")
-    groups = groups_of(network, stage.trained, phase.layer_decay)
+    groups = groups_of(stage.network, stage.trained, recipe, layer_decay=phase.layer_decay)
     model, optimizer = job.accelerator.prepare(stage.feed.model, build_optimizer(groups, recipe))
-    if position.epoch > position.phase_epoch:
-        position = load_resumable(run.checkpoint("last"), network, optimizer)
-    metrics = run.metrics[: position.epoch] if position.epoch else []
-    bar = _bar(stage, model, val, position) if position.phase else None
-    best: dict[str, tuple[dict[str, Tensor], dict[str, Any]]] = {}  # not yet written
-    written = time.perf_counter()
+    trained = {name: value for name, value in stage.live().items() if name in stage.trained}
+    return _Trainer(
+        stage=stage,
+        train=train,
+        val=val,
+        model=model,
+        optimizer=optimizer,
+        average=Averages(stage.live()) if recipe.ema or recipe.swa else None,
+        lookahead=Lookahead(trained) if recipe.lookahead else None,
+        weights=class_weights(train, recipe).to(job.accelerator.device),
+        per_epoch=-(-epoch_length(train, recipe.balance) // recipe.batch_size),
+    )
 
-    total = epoch_length(train, recipe.balance) * (position.phase_epoch + recipe.epochs - position.epoch)
-    with progress.track(f"Training {_called(job.recipe, phase)}", total) as advance:
+
+def _fit_phase(stage: Stage, phase: Phase, position: Position, progress: Progress) -> Position:
+    """One phase, from its beginning or from where checkpoints/last left it."""
+    job, recipe = stage.job, stage.recipe
+    trainer = _trainer(stage, phase)
+    if position.epoch > position.phase_epoch or position.batch:
+        kept = last_whole(job.run.checkpoint("last"))
+        if kept is not None:
+            position = load_resumable(kept, stage.network, trainer.optimizer, trainer.beside)
+            trainer.note = note_of(kept)
+    trainer.metrics = job.run.metrics[: position.epoch] if position.epoch else []
+    bar = _bar(trainer, position) if position.phase and len(trainer.val) else None
+    length = epoch_length(trainer.train, recipe.balance)
+    total = length * (position.phase_epoch + recipe.epochs - position.epoch) - position.batch * recipe.batch_size
+    with progress.track(f"Training {_called(job.recipe, phase)}", total) as advance, asked_to_stop() as check:
         while not finished(position, recipe):
-            start = time.perf_counter()
-            train_scores = _train_epoch(stage, model, optimizer, train, position, advance)
-            images_per_second = epoch_length(train, recipe.balance) / (time.perf_counter() - start)
-            scores = _score(stage, model, val)
-            val_loss, val_acc = scores.loss, scores.accuracy
-            if not math.isfinite(val_loss):
-                raise TrainingDiverged(
-                    f"{run}: the validation loss became {val_loss} in epoch {position.epoch + 1}; {_remedy(stage)}"
-                )
-            earned = _earned(position, scores, bar)
-            seconds = position.seconds + time.perf_counter() - start
-            position = _advanced(position, recipe, _steps(train, recipe), earned, val_loss, val_acc, seconds)
-            metrics.append(
+            began, seen = time.perf_counter(), position.batch
+            position = _train_epoch(trainer, position, advance, check)
+            seconds = time.perf_counter() - began
+            images = min(length, position.batch * recipe.batch_size) - seen * recipe.batch_size
+            line = {
+                "epoch": position.epoch + 1,
+                "step": position.step,
+                "phase": position.phase + 1,
+                "train_loss": position.loss_sum / length,
+                "train_acc": position.right_sum / length,
+            }
+            position, scores, state = _validated(trainer, position, bar)
+            if scores is not None:
+                line |= {"val_loss": scores.loss, "val_acc": scores.accuracy}
+            position = replace(position, seconds=position.seconds + time.perf_counter() - began)
+            trainer.metrics.append(
                 {
-                    "epoch": position.epoch,
-                    "step": position.step,
-                    "phase": position.phase + 1,
-                    **train_scores,
-                    "val_loss": val_loss,
-                    "val_acc": val_acc,
-                    "learning_rate": optimizer.param_groups[0]["lr"],
-                    "images_per_second": images_per_second,
-                    "seconds": seconds,
+                    **line,
+                    "learning_rate": trainer.optimizer.param_groups[0]["lr"],
+                    "images_per_second": images / seconds,
+                    "seconds": position.seconds,
                 }
             )
-            note = {"epoch": position.epoch, "phase": position.phase + 1, "val_loss": val_loss, "val_acc": val_acc}
-            best |= {name: (stage.state(), note) for name in earned}
-            if not stage.feed.kept or finished(position, recipe) or time.perf_counter() - written > _PAUSE:
-                for name, (state, its_note) in best.items():
-                    save_weights(run.checkpoint(name), state, its_note)
-                with writing(run.path / "metrics.jsonl") as temporary:
-                    temporary.write_text("".join(json.dumps(line) + "\n" for line in metrics), encoding="utf-8")
-                save_resumable(run.checkpoint("last"), network, optimizer, position, note)
-                best, written = {}, time.perf_counter()
+            trainer.note = {key: line[key] for key in ("epoch", "phase", "val_loss", "val_acc") if key in line}
+            trainer.best |= {name: (values, trainer.note) for name, values in state.items()}
+            position = _within_budget(trainer, position, time.perf_counter() - began)
+            if not stage.feed.kept or finished(position, recipe) or time.perf_counter() - trainer.written > _PAUSE:
+                trainer.write(position)
             done = position.epoch - position.phase_epoch
-            advance(0, f"epoch {done}/{recipe.epochs}  val loss {val_loss:.3f}  val acc {val_acc:.1%}")
+            said = f"  val loss {scores.loss:.3f}  val acc {scores.accuracy:.1%}" if scores else ""
+            advance(0, f"epoch {done}/{min(recipe.epochs, position.limit or recipe.epochs)}{said}")
     return position
 
 
 def finished(position: Position, recipe: Recipe) -> bool:
-    """Whether all epochs of the phase are done or its patience has run out."""
+    """Whether all epochs of the phase are done, or its patience or the time for it has run out."""
+    epochs = position.epoch - position.phase_epoch
     waited_out = recipe.patience is not None and position.stale >= recipe.patience
-    return position.epoch - position.phase_epoch >= recipe.epochs or waited_out
+    return epochs >= recipe.epochs or waited_out or (position.limit is not None and epochs >= position.limit)
 
 
 def _called(recipe: Recipe, phase: Phase) -> str:
@@ -247,21 +242,173 @@ def _called(recipe: Recipe, phase: Phase) -> str:
     return f"the head of {recipe.model}" if phase.train == "head" else f"the last layers of {recipe.model}"
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Scores:
-    """What a network says of a split."""
+def _train_epoch(trainer: _Trainer, position: Position, advance: Advance, check: Callable[[], None]) -> Position:
+    """What is left of a pass over the training images; loss and accuracy as they were on the way."""
+    stage, recipe, optimizer = trainer.stage, trainer.stage.recipe, trainer.optimizer
+    trainer.model.train()
+    inference_norms(stage.network, stage.learning_norms)
+    epochs = min(recipe.epochs, position.limit or recipe.epochs)
+    for fed in stage.feed.epoch(trainer.train, position.epoch, first=position.batch):
+        step = position.step - position.phase_step
+        rate = learning_rate(replace(recipe, epochs=epochs), step, trainer.per_epoch, drops=position.drops)
+        for group in optimizer.param_groups:
+            group["lr"] = group["factor"] * rate
+        torch.manual_seed(_step_seed(recipe.seed, position.step))  # dropout, the same whether or not it was resumed
+        loss, right = _step(trainer, fed, position)
+        position = replace(
+            position,
+            step=position.step + 1,
+            batch=position.batch + 1,
+            loss_sum=position.loss_sum + loss * len(fed.step_labels),
+            right_sum=position.right_sum + right,
+        )
+        done = position.epoch - position.phase_epoch + 1
+        advance(len(fed.step_labels), f"epoch {done}/{epochs}  loss {loss:.3f}")
+        _keep_on_the_way(trainer, position, check)
+        if stage.job.deadline is not None and time.perf_counter() > stage.job.deadline:
+            return replace(position, limit=done)
+    return position
 
-    loss: float
-    """Mean cross-entropy."""
-    accuracy: float
-    """Share of images that are right."""
-    losses: Float[Tensor, " image"]
-    """Of each image, weighted by its class."""
-    right: Float[Tensor, " image"]
-    """1 for each image that is right."""
+
+def _step(trainer: _Trainer, fed: Fed, position: Position) -> tuple[float, int]:
+    """One step of the optimiser: the mean loss of its images, and how many were right; over all processes."""
+    stage, recipe, accelerator = trainer.stage, trainer.stage.recipe, trainer.stage.job.accelerator
+    labels = torch.from_numpy(fed.step_labels).to(trainer.weights.device)
+    total = trainer.weights[labels].sum() / accelerator.num_processes  # gradients of processes are averaged
+    counts = float(accelerator.process_index < len(fed.step_labels))
+    trainer.optimizer.zero_grad(set_to_none=True)
+    sums = torch.zeros(2, dtype=torch.float64)
+    parts = min(recipe.accumulate, len(fed.rows))
+    for inputs, targets, truth in _parts(fed, parts):
+        with stage.autocast():
+            logits = trainer.model(inputs).float()
+            loss = counts * batch_loss(
+                logits,
+                targets,
+                weights=trainer.weights,
+                total=total,
+                smoothing=recipe.label_smoothing,
+                focus=recipe.focus if recipe.loss == "focal" else 0.0,
+            )
+            loss = loss + stage.network.penalty() / parts
+        if not torch.isfinite(loss):
+            raise TrainingDiverged(_diverged(trainer, fed, position.step, loss.item()))
+        accelerator.backward(loss)
+        sums += torch.tensor([loss.item(), counts * (logits.argmax(1) == truth).sum().item()])
+    if recipe.clip is not None:
+        nn.utils.clip_grad_norm_(trainer.model.parameters(), recipe.clip)
+    trainer.optimizer.step()
+    if trainer.lookahead and (position.step - position.phase_step + 1) % recipe.lookahead == 0:
+        trainer.lookahead.meet()
+    if trainer.average and recipe.ema:
+        step = position.step - position.phase_step
+        trainer.average.follow(1 - min(recipe.ema, (1 + step) / (10 + step)))  # what came first soon weighs little
+    if accelerator.num_processes > 1:
+        sums = accelerator.reduce(sums.to(accelerator.device), "sum").cpu()
+        sums[0] /= accelerator.num_processes
+    return float(sums[0]), int(sums[1])
 
 
-def _earned(position: Position, scores: _Scores, bar: _Scores | None) -> list[str]:
+def _parts(fed: Fed, parts: int) -> list[tuple[Any, Tensor, Tensor]]:
+    """A step's inputs, targets and labels in so many portions."""
+    if parts == 1:
+        return [(fed.inputs, fed.targets, fed.labels)]
+    several = isinstance(fed.inputs, tuple)
+    inputs: list[Any] = [each.tensor_split(parts) for each in (fed.inputs if several else (fed.inputs,))]
+    portions: list[Any] = list(zip(*inputs, strict=True)) if several else list(inputs[0])
+    return list(zip(portions, fed.targets.tensor_split(parts), fed.labels.tensor_split(parts), strict=True))
+
+
+def _keep_on_the_way(trainer: _Trainer, position: Position, check: Callable[[], None]) -> None:
+    """Write a checkpoint in the middle of an epoch when one was long ago, or when the process is to end."""
+    try:
+        check()
+    except KeyboardInterrupt:
+        trainer.write(position)
+        raise
+    if not trainer.stage.feed.kept and time.perf_counter() - trainer.written > _LONG:
+        trainer.write(position)
+
+
+def _validated(
+    trainer: _Trainer, position: Position, bar: Scores | None
+) -> tuple[Position, Scores | None, dict[str, dict[str, Tensor]]]:
+    """The position after an epoch, its scores where it is validated, and the weights of checkpoints it is best for."""
+    recipe = trainer.stage.recipe
+    position = replace(position, epoch=position.epoch + 1, batch=0, loss_sum=0.0, right_sum=0)
+    done = position.epoch - position.phase_epoch
+    if trainer.average and recipe.swa:
+        _average_epoch(trainer, position)
+    due = done % recipe.validate_every == 0 or done >= min(recipe.epochs, position.limit or recipe.epochs)
+    if not len(trainer.val):
+        return position, None, {}
+    if not due:
+        return replace(position, stale=position.stale + 1), None, {}
+    scores, state = _scores(trainer, position)
+    if not math.isfinite(scores.loss):
+        raise TrainingDiverged(
+            f"{trainer.stage.job.run}: the validation loss became {scores.loss} in epoch {position.epoch}; "
+            f"{_remedy(trainer)}"
+        )
+    earned = _earned(position, scores, bar)
+    return _judged(position, recipe, earned, scores), scores, dict.fromkeys(earned, state)
+
+
+def _scores(trainer: _Trainer, position: Position) -> tuple[Scores, dict[str, Tensor]]:
+    """Of the average where there is one, and the weights that were scored."""
+    if trainer.average is None or (trainer.stage.recipe.swa and not _averaging(trainer.stage.recipe, position)):
+        return _score(trainer), trainer.stage.state()
+    with trainer.average.in_place():
+        if trainer.stage.recipe.swa:
+            _learn_norms_anew(trainer, position)
+        return _score(trainer), trainer.stage.state()
+
+
+def _score(trainer: _Trainer) -> Scores:
+    stage, val = trainer.stage, trainer.val
+    return scored(
+        trainer.model,
+        stage.feed.plain(val, _EVALUATION_BATCH),
+        val,
+        class_weights(val, stage.recipe),
+        count=_EVALUATION_BATCH,
+        autocast=stage.autocast(),
+    )
+
+
+def _averaging(recipe: Recipe, position: Position) -> int:
+    """Epochs whose ends are in the average, with `swa`."""
+    done, epochs = position.epoch - position.phase_epoch, min(recipe.epochs, position.limit or recipe.epochs)
+    return max(0, done - (epochs - max(1, round(recipe.swa * epochs))))
+
+
+def _average_epoch(trainer: _Trainer, position: Position) -> None:
+    """Take the end of an epoch into the mean of them."""
+    if (count := _averaging(trainer.stage.recipe, position)) and trainer.average:
+        trainer.average.follow(1 / count)
+
+
+@torch.no_grad()
+def _learn_norms_anew(trainer: _Trainer, position: Position) -> None:
+    """Averaged weights make other activations: batch norms take their statistics from the training images."""
+    stage = trainer.stage
+    trainer.model.train()
+    inference_norms(stage.network, stage.learning_norms)
+    norms = [layer for layer in stage.network.modules() if isinstance(layer, _BatchNorm) and layer.training]
+    if not norms:
+        return
+    usual = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # all batches count alike
+    with stage.autocast():
+        for fed in stage.feed.epoch(trainer.train, position.epoch - 1):
+            trainer.model(fed.inputs)
+    for norm, momentum in zip(norms, usual, strict=True):
+        norm.momentum = momentum
+
+
+def _earned(position: Position, scores: Scores, bar: Scores | None) -> list[str]:
     """The checkpoints for which this epoch is the best so far.
 
     In a later phase it must also be better than what the phase began with by more than chance: on a small validation
@@ -269,114 +416,55 @@ def _earned(position: Position, scores: _Scores, bar: _Scores | None) -> list[st
     """
     loss_improved, acc_improved = scores.loss < position.best_val_loss, scores.accuracy > position.best_val_acc
     if bar is not None:
-        loss_improved = loss_improved and _beyond_chance(bar.losses - scores.losses)
-        acc_improved = acc_improved and _beyond_chance(scores.right - bar.right)
+        loss_improved = loss_improved and beyond_chance(bar.losses - scores.losses)
+        acc_improved = acc_improved and beyond_chance(scores.right - bar.right)
     return ["best_val_loss"] * loss_improved + ["best_val_acc"] * acc_improved
 
 
-def _bar(stage: _Stage, model: nn.Module, val: Dataset, position: Position) -> _Scores:
+def _bar(trainer: _Trainer, position: Position) -> Scores:
     """What a later phase began with; kept, as a resumed run has other weights."""
-    file = stage.job.run.path / "checkpoints" / f"phase-{position.phase + 1}.json"
-    if position.epoch == position.phase_epoch:
-        scores = _score(stage, model, val)
-        write_json(file, {"losses": scores.losses.tolist(), "right": scores.right.tolist()})
+    file = trainer.stage.job.run.path / "checkpoints" / f"phase-{position.phase + 1}.json"
+    if position.epoch == position.phase_epoch and not position.batch:
+        scores = _score(trainer)
+        if trainer.stage.job.main:
+            write_json(file, {"losses": scores.losses.tolist(), "right": scores.right.tolist()})
         return scores
     kept = {name: torch.tensor(values) for name, values in json.loads(file.read_text(encoding="utf-8")).items()}
     loss, accuracy = kept["losses"].mean().item(), kept["right"].mean().item()
-    return _Scores(loss=loss, accuracy=accuracy, losses=kept["losses"], right=kept["right"])
+    return Scores(loss=loss, accuracy=accuracy, losses=kept["losses"], right=kept["right"])
 
 
-def _beyond_chance(gains: Float[Tensor, " image"]) -> bool:
-    """Whether the mean gain of an image is larger than its standard error."""
-    return bool(gains.mean() > gains.std() / math.sqrt(len(gains)))
-
-
-def _advanced(
-    position: Position,
-    recipe: Recipe,
-    steps: int,
-    earned: list[str],
-    val_loss: float,
-    val_acc: float,
-    seconds: float,
-) -> Position:
+def _judged(position: Position, recipe: Recipe, earned: list[str], scores: Scores) -> Position:
+    """The position after a validation: the best so far, and how long ago it was."""
+    gain = (
+        position.best_val_loss - scores.loss
+        if recipe.monitor == "val_loss"
+        else scores.accuracy - position.best_val_acc
+    )
+    improved = f"best_{recipe.monitor}" in earned and gain > recipe.min_delta
+    stale, flat, drops = (
+        (0, 0, position.drops) if improved else (position.stale + 1, position.flat + 1, position.drops)
+    )
+    if flat > recipe.plateau_epochs:
+        flat, drops = 0, drops + 1
     return replace(
         position,
-        epoch=position.epoch + 1,
-        step=position.step + steps,
-        best_val_loss=min(val_loss, position.best_val_loss),
-        best_val_acc=max(val_acc, position.best_val_acc),
-        stale=0 if f"best_{recipe.monitor}" in earned else position.stale + 1,
-        seconds=seconds,
+        best_val_loss=min(scores.loss, position.best_val_loss),
+        best_val_acc=max(scores.accuracy, position.best_val_acc),
+        stale=stale,
+        flat=flat,
+        drops=drops,
     )
 
 
-def _steps(train: Dataset, recipe: Recipe) -> int:
-    return -(-epoch_length(train, recipe.balance) // recipe.batch_size)
-
-
-def _train_epoch(
-    stage: _Stage,
-    model: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    train: Dataset,
-    position: Position,
-    advance: Advance,
-) -> dict[str, float]:
-    """One pass over the training images; loss and accuracy as they were on the way."""
-    recipe, device, steps_per_epoch = stage.recipe, stage.job.accelerator.device, _steps(train, stage.recipe)
-    weights = _class_weights(train, recipe).to(device)
-    loss_function = nn.CrossEntropyLoss(weight=weights, label_smoothing=recipe.label_smoothing)
-    model.train()
-    inference_norms(stage.network, stage.learning_norms)
-    total_loss, total_right, step = 0.0, 0, position.step
-    for batch in stage.feed.epoch(train, position.epoch):
-        for group in optimizer.param_groups:
-            group["lr"] = group["factor"] * learning_rate(recipe, step - position.phase_step, steps_per_epoch)
-        torch.manual_seed(_step_seed(recipe.seed, step))  # dropout, the same whether or not the run was resumed
-        with stage.autocast():
-            logits = model(batch.inputs).float()
-            loss = loss_function(logits, batch.labels) + stage.network.penalty()
-        if not torch.isfinite(loss):
-            raise TrainingDiverged(_diverged(stage, train, batch.rows, step, loss.item()))
-        optimizer.zero_grad(set_to_none=True)
-        stage.job.accelerator.backward(loss)
-        optimizer.step()
-        total_loss += loss.item() * len(batch.rows)
-        total_right += int((logits.argmax(1) == batch.labels).sum())
-        step += 1
-        done = position.epoch - position.phase_epoch + 1
-        advance(len(batch.rows), f"epoch {done}/{recipe.epochs}  loss {loss.item():.3f}")
-    seen = epoch_length(train, recipe.balance)
-    return {"train_loss": total_loss / seen, "train_acc": total_right / seen}
-
-
-@torch.no_grad()
-def _score(stage: _Stage, model: nn.Module, dataset: Dataset) -> _Scores:
-    """Cross-entropy, classes weighted as in training, and accuracy over a split, in training arithmetic."""
-    weights = _class_weights(dataset, stage.recipe)
-    model.eval()
-    total_loss, losses, right = 0.0, list[Tensor](), list[Tensor]()
-    labels = torch.split(torch.from_numpy(dataset.labels), _EVALUATION_BATCH)
-    for inputs, truth in zip(stage.feed.plain(dataset, _EVALUATION_BATCH), labels, strict=True):
-        with stage.autocast():
-            logits = model(inputs).float().cpu()
-        total_loss += nn.functional.cross_entropy(logits, truth, weight=weights, reduction="sum").item()
-        losses.append(nn.functional.cross_entropy(logits, truth, weight=weights, reduction="none"))
-        right.append((logits.argmax(1) == truth).float())
-    hits = torch.cat(right)
-    return _Scores(
-        loss=total_loss / len(dataset),
-        accuracy=int(hits.sum()) / len(dataset),
-        losses=torch.cat(losses),
-        right=hits,
-    )
-
-
-def _class_weights(dataset: Dataset, recipe: Recipe) -> Float[Tensor, " class"]:
-    """N / (classes x class size), as scikit-learn's 'balanced'; ones when the recipe does not balance."""
-    counts = torch.bincount(torch.from_numpy(dataset.labels), minlength=len(dataset.classes)).float()
-    return counts.sum() / (len(counts) * counts) if recipe.balance == "weights" else torch.ones_like(counts)
+def _within_budget(trainer: _Trainer, position: Position, seconds: float) -> Position:
+    """After the first epoch of a sitting: as many epochs as there is time for; the schedule then ends with them."""
+    deadline, done = trainer.stage.job.deadline, position.epoch - position.phase_epoch
+    if deadline is None:
+        return position
+    fitting = done + max(0, int((deadline - time.perf_counter()) / seconds))
+    known = position.limit or trainer.stage.recipe.epochs
+    return replace(position, limit=min(known, fitting)) if fitting < known else position
 
 
 def _step_seed(seed: int, step: int) -> int:
@@ -384,12 +472,12 @@ def _step_seed(seed: int, step: int) -> int:
     return int.from_bytes(digest, "big") >> 1
 
 
-def _diverged(stage: _Stage, train: Dataset, rows: Int[np.ndarray, " b"], step: int, loss: float) -> str:
-    names = ", ".join(train.images[row] for row in rows[:3])
-    return f"{stage.job.run}: the loss became {loss} at step {step} (batch with {names}, ...); {_remedy(stage)}"
+def _diverged(trainer: _Trainer, fed: Fed, step: int, loss: float) -> str:
+    names, run = ", ".join(trainer.train.images[row] for row in fed.rows[:3]), trainer.stage.job.run
+    return f"{run}: the loss became {loss} at step {step} (batch with {names}, ...); {_remedy(trainer)}"
 
 
-def _remedy(stage: _Stage) -> str:
-    some = stage.job.run.checkpoint("last").exists()
+def _remedy(trainer: _Trainer) -> str:
+    some = trainer.stage.job.run.checkpoint("last").exists()
     kept = "the checkpoints of the epochs before are kept" if some else "nothing is kept"
-    return f"lower the learning rate ({stage.recipe.learning_rate}); {kept}."
+    return f"lower the learning rate ({trainer.stage.recipe.learning_rate}); {kept}."

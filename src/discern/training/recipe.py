@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, fields, replace
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import pydantic
 import yaml
+from pydantic import BeforeValidator
 
 from discern.data.augment import Augmentation
 from discern.data.batches import Balance, refuse_to_stream
@@ -19,7 +21,22 @@ from discern.data.streaming import Kept
 from discern.errors import UnknownName, UsageError
 from discern.files import writing
 from discern.models import zoo
+from discern.training.losses import Loss
+from discern.training.mixing import Mixing
 from discern.training.phases import Phase
+
+_UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+
+
+def _seconds(value: Any) -> Any:
+    """'10m' as seconds; other values as they are."""
+    if isinstance(value, str) and value[-1:] in _UNITS:
+        with suppress(ValueError):
+            return float(value[:-1]) * _UNITS[value[-1]]
+    return value
+
+
+Seconds = Annotated[float, BeforeValidator(_seconds)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,18 +80,52 @@ class Recipe:
     default."""
     batch_size: int = 32
     """Images per step."""
-    optimizer: Literal["adamw", "adam", "sgd"] = "adamw"
-    """AdamW (Loshchilov & Hutter, 2019), Adam (Kingma & Ba, 2015), or SGD with Nesterov momentum .9."""
+    accumulate: int = 1
+    """Parts into which a step's images are split, one after the other, to save memory: their gradients are added."""
+    start_size: int | None = None
+    """Side at which training begins, pixels, to grow to `size` over two thirds of the epochs; none keeps `size`."""
+    optimizer: Literal["adamw", "adam", "sgd", "muon"] = "adamw"
+    """AdamW (Loshchilov & Hutter, 2019), Adam (Kingma & Ba, 2015), SGD with Nesterov momentum, or Muon (Jordan et al.,
+    2024; AdamW for what is no matrix)."""
+    momentum: float = 0.9
+    """Of SGD."""
+    amsgrad: bool = False
+    """Whether AdamW and Adam divide by the largest second moment so far (Reddi et al., 2018)."""
     learning_rate: float = 3e-4
     """At the start of the schedule (after warm-up); low enough for nets of eight convolutions (docs/decisions.md)."""
     weight_decay: float = 0.01
     """Decoupled for adamw, an L2 term for adam and sgd."""
-    schedule: Literal["cosine", "exponential", "constant"] = "cosine"
-    """Cosine to zero over all epochs, times `gamma` after each epoch, or no change."""
+    bias_rate: float = 1.0
+    """Times the learning rate for the biases of batch norms."""
+    schedule: Literal["cosine", "linear", "onecycle", "exponential", "step", "plateau", "constant"] = "cosine"
+    """Over all epochs to zero, along a cosine or a line (a triangle with the warm-up); one-cycle; times `gamma` after
+    each epoch, every `step_epochs`, or when validation has not improved for `plateau_epochs`; or no change."""
     gamma: float = 0.95
-    """Factor per epoch of the exponential schedule."""
+    """Factor of the exponential, step and plateau schedules."""
+    step_epochs: int = 10
+    """Epochs between the steps of schedule 'step'."""
+    plateau_epochs: int = 2
+    """Epochs without improvement that schedule 'plateau' waits through."""
     warmup_epochs: float = 1.0
     """Epochs of linear rise to the learning rate."""
+    clip: float | None = None
+    """Largest norm of a step's gradients; longer ones are scaled down."""
+    ema: float = 0.0
+    """Decay per step of an exponential moving average of the weights, such as .999, which is then validated and
+    chosen; 0 keeps none."""
+    swa: float = 0.0
+    """Share of the epochs, the last ones, whose weights are averaged (stochastic weight averaging, Izmailov et al.,
+    2018), which is then validated and chosen; 0 averages none."""
+    lookahead: int = 0
+    """Steps after which slow weights go half way to the fast ones (Zhang et al., 2019); 0 keeps none."""
+    loss: Loss = "cross_entropy"
+    """Cross-entropy, or 'focal' (Lin et al., 2017): what is known already counts less."""
+    focus: float = 2.0
+    """Exponent gamma of the focal loss."""
+    mixup: float = 0.0
+    """Alpha of Mixup (Zhang et al., 2018); 0 mixes none. With cutmix too, half of the images get each."""
+    cutmix: float = 0.0
+    """Alpha of CutMix (Yun et al., 2019); 0 mixes none."""
     label_smoothing: float = 0.0
     """Share of the target spread over all classes (Szegedy et al., 2016)."""
     balance: Balance = "weights"
@@ -86,6 +137,12 @@ class Recipe:
     """The validation score that picks the checkpoint and stops early; loss has no ties on small splits."""
     patience: int | None = 8
     """Epochs without improvement before stopping early; none trains all epochs."""
+    min_delta: float = 0.0
+    """What an improvement of the monitored score must exceed to count for patience and plateau."""
+    validate_every: int = 1
+    """Epochs from one validation to the next; the last epoch always is."""
+    time_budget: Seconds | None = None
+    """Seconds, or '90s', '10m', '1.5h': epochs are fitted to end within it, judging included."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """Arithmetic of the network; 'auto' measures this machine and takes the fastest."""
     channels_last: bool | None = None
@@ -94,6 +151,20 @@ class Recipe:
     """Whether published weights may be used whose licence does not allow every use."""
     trust_pickle: bool = False
     """Whether weights may be read from a pickle; only tensors are, but pickles have been made to do other things."""
+
+    @property
+    def mixing(self) -> Mixing:
+        """How the images of a batch are mixed."""
+        return Mixing(mixup=self.mixup, cutmix=self.cutmix)
+
+    def size_in(self, epoch: int) -> int:
+        """The side of images in an epoch, counted from zero, of a recipe that names its size."""
+        size = self.size or 0
+        if self.start_size is None:
+            return size
+        grown = min(1.0, epoch / max(1.0, self.epochs * _GROWING))
+        unit = 32 if size >= 128 else 4
+        return min(size, self.start_size + round((size - self.start_size) * grown / unit) * unit)
 
     def in_phase(self, phase: Phase) -> Recipe:
         """The recipe as it is during a phase."""
@@ -122,6 +193,8 @@ class Recipe:
         return recipe_from_mapping({**asdict(self), **changes, "augment": augment, "network": network}, place)
 
 
+_GROWING = 2 / 3  # of the epochs, while images grow from start_size
+
 _VALID: pydantic.TypeAdapter[Recipe] = pydantic.TypeAdapter(Recipe)
 
 _LIMITS: dict[str, tuple[float, float]] = {
@@ -133,6 +206,22 @@ _LIMITS: dict[str, tuple[float, float]] = {
     "learning_rate": (0, 1e3),
     "weight_decay": (0, 1e3),
     "gamma": (0, 1),
+    "momentum": (0, 0.999),
+    "bias_rate": (0.001, 1000),
+    "accumulate": (1, 65_536),
+    "start_size": (4, 4096),
+    "step_epochs": (1, 100_000),
+    "plateau_epochs": (0, 100_000),
+    "clip": (1e-6, 1e6),
+    "ema": (0, 0.999_999),
+    "swa": (0, 1),
+    "lookahead": (0, 10_000),
+    "focus": (0, 20),
+    "mixup": (0, 100),
+    "cutmix": (0, 100),
+    "min_delta": (0, 100),
+    "validate_every": (1, 100_000),
+    "time_budget": (1, 1e9),
     "warmup_epochs": (0, 100_000),
     "label_smoothing": (0, 0.999),
     "patience": (1, 100_000),
@@ -199,6 +288,10 @@ def recipe_from_mapping(values: Mapping[str, Any], place: str) -> Recipe:
         low, high = _LIMITS.get(key, (None, None))
         if low is not None and high is not None and value is not None and not low <= value <= high:
             raise UsageError(f"{place}: {key} = {value} is not possible: it must lie between {low} and {high}.")
+    if recipe.ema and recipe.swa:
+        raise UsageError(f"{place}: ema and swa are two averages of the weights; choose one.")
+    if recipe.start_size and recipe.size and recipe.start_size > recipe.size:
+        raise UsageError(f"{place}: start_size = {recipe.start_size} is larger than size = {recipe.size}.")
     if recipe.pixels == "stream":
         refuse_to_stream(recipe.balance)
     if recipe.network:
