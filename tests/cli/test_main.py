@@ -130,7 +130,7 @@ def test_an_interrupted_training_says_how_to_go_on_and_ends_the_same(discern, tr
     assert training.returncode == 130
     assert out == ""
     assert "Traceback" not in err
-    assert f"Stopped: `discern train --resume {tmp_path / 'runs/x'}` goes on from the last whole epoch." in err
+    assert f"Stopped: `discern train --resume {tmp_path / 'runs/x'}` goes on where it stopped." in err
     assert list(tmp_path.rglob("*.tmp")) == []
 
     run = Run(tmp_path / "runs/x")

@@ -1,6 +1,7 @@
 """The command `discern`: finds the command's module, runs it, and turns errors into one sentence and an exit code.
 
-Exit codes: 0 done, 1 a bug or a failed training, 2 the request makes no sense, 3 the data are refused, 130 Ctrl-C.
+Exit codes: 0 done, 1 a bug or a failed training, 2 the request makes no sense, 3 the data are refused, 130 Ctrl-C, 75
+SIGTERM: a scheduler may start the same again later.
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ from collections.abc import Sequence
 
 import click
 
-from discern.errors import DiscernError
+from discern.errors import DiscernError, Terminated
+from discern.stopping import terminable
 
 # name -> what it does; the module discern.cli.<name> holds a click command called `command`.
 COMMANDS = {
@@ -95,7 +97,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     debug = "--debug" in words
     words = [word for word in words if word != "--debug"]
     try:
-        cli.main(args=words, prog_name="discern", standalone_mode=False)
+        with terminable():
+            cli.main(args=words, prog_name="discern", standalone_mode=False)
         code = 0
     except click.exceptions.Exit as exit_:
         code = exit_.exit_code
@@ -111,7 +114,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         # click turns one into the other; training leaves the way on as the message.
         way_on = str(stop.__cause__ or stop) or "the same command starts it again."
         click.echo(err=True)  # past the ^C
-        code = _refuse(f"Stopped: {way_on}", "KeyboardInterrupt", 130, words)
+        ended = next((each for each in (stop, stop.__cause__) if isinstance(each, Terminated)), None)
+        code = _refuse(f"Stopped: {way_on}", "KeyboardInterrupt", ended.exit_code if ended else 130, words)
     except BrokenPipeError:  # the reader, such as `head`, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 0

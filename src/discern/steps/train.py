@@ -254,7 +254,7 @@ def _train_and_judge(
         write_report([run], run.path / "report.html")
         run.update(status="finished")
     except KeyboardInterrupt as stop:
-        raise KeyboardInterrupt(f"`discern train --resume {run}` goes on from the last whole epoch.") from stop
+        raise type(stop)(f"`discern train --resume {run}` goes on where it stopped.") from stop
     return run
 
 

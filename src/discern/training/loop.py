@@ -30,6 +30,7 @@ from discern.errors import TrainingDiverged
 from discern.files import write_json, writing
 from discern.models.cutting import inference_norms
 from discern.progress import Advance, Progress
+from discern.stopping import asked_to_stop
 from discern.training.averaging import Averages, Lookahead
 from discern.training.checkpoint import (
     Position,
@@ -48,7 +49,6 @@ from discern.training.phases import Phase
 from discern.training.recipe import Recipe
 from discern.training.scoring import Scores, beyond_chance, class_weights, scored
 from discern.training.stages import Job, Stage, stage_of
-from discern.training.stopping import asked_to_stop
 
 __all__ = ["Job", "fit"]
 
@@ -82,12 +82,17 @@ def fit(job: Job, progress: Progress) -> Position:
         position = _fit_phase(stage, phase, position, progress)
         if job.recipe.phases and job.main:
             _note_phase(job, phase, position, time.perf_counter() - start)
-        if position.phase == len(phases) - 1:
+        if position.phase == len(phases) - 1 or _late(job):
             if len(phases) > 1 and job.main:
                 _say_which(job, len(phases), progress)
             return position
         began = {"phase_epoch": position.epoch, "phase_step": position.step}
         position = replace(position, phase=position.phase + 1, stale=0, drops=0, flat=0, limit=None, **began)
+
+
+def _late(job: Job) -> bool:
+    """Whether the time for training is over."""
+    return job.deadline is not None and time.perf_counter() > job.deadline
 
 
 def _chosen(job: Job) -> str:
@@ -265,7 +270,7 @@ def _train_epoch(trainer: _Trainer, position: Position, advance: Advance, check:
         done = position.epoch - position.phase_epoch + 1
         advance(len(fed.step_labels), f"epoch {done}/{epochs}  loss {loss:.3f}")
         _keep_on_the_way(trainer, position, check)
-        if stage.job.deadline is not None and time.perf_counter() > stage.job.deadline:
+        if _late(stage.job):
             return replace(position, limit=done)
     return position
 
