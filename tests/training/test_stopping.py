@@ -95,19 +95,16 @@ def test_a_training_killed_at_any_steps_ends_in_the_same_bits(patches, make_job,
         job = make_job(photos, **changes)
         fit(job, Silent())
         whole[way] = (*outcome(job), job)
-    run = None
+    job = make_job(photos, **changes)
     for step in kills:
-        job = make_job(photos, run=run, model_seed=99 if run else None, **changes)
-        run = job.run
         try:
             fit(job, KillAt(step))
-        except Killed:
-            continue
-        break
-    job = make_job(photos, run=run, model_seed=99, **changes)
-    if not job.run.checkpoint("last").exists():
-        job = make_job(photos, run=run, **changes)  # nothing was kept yet: the first weights are the seed's
-    fit(job, Silent())
+            break
+        except Killed:  # the next one has other weights, unless nothing was kept yet
+            seed = 99 if job.run.checkpoint("last").exists() else None
+            job = make_job(photos, run=job.run, model_seed=seed, **changes)
+    else:
+        fit(job, Silent())
     lines, checkpoints = outcome(job)
     assert lines == whole[way][0]
     for name, tensors in checkpoints.items():

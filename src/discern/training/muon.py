@@ -73,7 +73,7 @@ def orthogonal(matrix: Float[Tensor, "m n"]) -> Float[Tensor, "m n"]:
     """
     a, b, c = _COEFFICIENTS
     tall = matrix.shape[0] > matrix.shape[1]
-    found = (matrix.T if tall else matrix).bfloat16()
+    found: Tensor = (matrix.T if tall else matrix).bfloat16()
     found = found / found.norm().clamp_min(1e-7)
     for _ in range(_ROUNDS):
         products = found @ found.T
