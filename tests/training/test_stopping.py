@@ -69,7 +69,8 @@ class KillAt(Silent):
 def outcome(job):
     lines = [{k: v for k, v in line.items() if k not in ("seconds", "images_per_second")} for line in job.run.metrics]
     names = ("last", "best_val_loss", "best_val_acc")
-    return lines, {name: load_file(job.run.checkpoint(name)) for name in names}
+    kept = {name: load_file(job.run.checkpoint(name)) for name in names}
+    return lines, {name: {key: value.clone() for key, value in tensors.items()} for name, tensors in kept.items()}
 
 
 class Whole(dict):
