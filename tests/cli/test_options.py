@@ -15,9 +15,9 @@ OPTIONS = {
     "--seed --json",
     "split": "PHOTOS OUT --test --val --folds --val-share --seed --group-by --leakage --because --json",
     "train": "PHOTOS --model --recipe --epochs --size --seed --balance --weights "
-    "--accept-license --trust-pickle --leakage --because --group-by --test --val "
+    "--accept-license --trust-pickle --begin --time-budget --final --overfit --leakage --because --group-by --test --val "
     "--set --runs --name --resume --json",
-    "evaluate": "RUN PHOTOS --leakage --because --json",
+    "evaluate": "RUN PHOTOS --checkpoint --leakage --because --json",
     "compare": "RUNS --split --json",
     "explain": "RUN IMAGES --json",
     "report": "RUNS --out --json",

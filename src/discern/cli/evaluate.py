@@ -12,16 +12,20 @@ from discern.cli.options import answer, json_option
 @click.command("evaluate")
 @click.argument("run", type=click.Path(path_type=Path))
 @click.argument("photos", type=click.Path(path_type=str), required=False)
+@click.option("--checkpoint", metavar="WHICH", help="best_val_loss, best_val_acc or last.  [default: the chosen one]")
 @click.option(
     "--leakage", metavar="WAY", help="Photos the model has seen, also edited ones: drop or allow.  [default: refuse]"
 )
 @click.option("--because", metavar="REASON", help="Why they are allowed; kept with the scores.")
 @json_option
-def command(run: Path, photos: str | None, leakage: str | None, because: str | None, as_json: bool) -> None:
+def command(
+    run: Path, photos: str | None, checkpoint: str | None, leakage: str | None, because: str | None, as_json: bool
+) -> None:
     """Score RUN on its own splits, or on labelled PHOTOS it has never seen.
 
     \b
     discern evaluate runs/cnn-basic-1
+    discern evaluate runs/cnn-basic-1 --checkpoint last
     discern evaluate runs/cnn-basic-1 other-photos/ --json
     discern evaluate runs/cnn-basic-1 other-photos/ --leakage drop     when it has seen some
     """
@@ -31,10 +35,12 @@ def command(run: Path, photos: str | None, leakage: str | None, because: str | N
 
     opened, progress = open_run(run), Terminal()
     if photos is None:
-        evaluation = evaluate(opened, leakage=leakage, because=because, progress=progress)
+        evaluation = evaluate(opened, checkpoint=checkpoint, leakage=leakage, because=because, progress=progress)
         record = {"photos": None, **evaluation.to_json()}
     else:
-        scored = score_photos(opened, photos, leakage=leakage, because=because, progress=progress)
+        scored = score_photos(
+            opened, photos, checkpoint=checkpoint, leakage=leakage, because=because, progress=progress
+        )
         evaluation, record = scored.evaluation, scored.to_json()
     if as_json:
         answer({**opened.summary(), **record})

@@ -20,7 +20,10 @@ from discern.cli.options import (
     val_option,
 )
 
+_BY_HEART = 0.99
+
 if TYPE_CHECKING:
+    from discern.runs.run import Run
     from discern.training.recipe import Recipe
 
 
@@ -39,6 +42,10 @@ if TYPE_CHECKING:
 @click.option("--weights", metavar="WHICH", help="Published weights: auto, none, a folder, a file, owner/name.")
 @click.option("--accept-license", is_flag=True, default=None, help="Of weights that do not allow every use.")
 @click.option("--trust-pickle", is_flag=True, default=None, help="Read tensors from a .pth or .bin file.")
+@click.option("--begin", type=click.Path(path_type=str), metavar="RUN", help="Go on from what a run has learned.")
+@click.option("--time-budget", metavar="TIME", help="End within it, judging included: 90s, 10m, 1.5h.")
+@click.option("--final", is_flag=True, default=None, help="Train on the validation images too.")
+@click.option("--overfit", type=int, metavar="N", help="Learn N images by heart: a check that it can learn.")
 @leakage_option
 @because_option
 @group_option
@@ -74,6 +81,8 @@ def command(
     discern train photos/ --model mobilenetv2 --weights weights/mobilenetv2_100
     discern train photos/ --test more-photos/ --leakage drop    when photos are in both
     discern train scans/ --group-by "patient(\\d+)"              one patient, one split
+    discern train photos/ --time-budget 10m                     the best that can be had in ten minutes
+    discern train more-photos/ --begin runs/cnn-basic-1         go on from what was learned before
     discern train cifar10/ --recipe cifar-simple-cnn --set batch_size=128 --set augment.flip=0.5
     discern train --resume runs/cnn-basic-1
     """
@@ -96,12 +105,23 @@ def command(
         answer(run.summary())
         return
     click.echo(run.evaluation)
+    if "test" not in run.evaluation.splits:
+        click.echo(f"\nRun     {run}\n{_learned(run)}")
+        return
     for baseline, splits in run.baseline_scores.items():
         low, high = splits["test"]["top1_ci"]
         click.echo(f"Baseline on test: {baseline} {splits['test']['top1']:.1%} [{low:.1%}, {high:.1%}]")
     click.echo(f"\nRun     {run}\nReport  {run.path / 'report.html'}")
     folder, path = shlex.quote(str(run.path.parent)), shlex.quote(str(run))
     click.echo(f"Next    discern compare {folder}/*    discern predict {path} IMAGES...")
+
+
+def _learned(run: Run) -> str:
+    """Whether a few images were learned by heart, and what to do."""
+    right = run.evaluation.splits["train"].top1
+    if right > _BY_HEART:
+        return "It learns a few images by heart, as it should: train on all of them, without --overfit."
+    return "It does not even learn a few images by heart: raise the learning rate or the epochs, or take a larger net."
 
 
 def _recipe(recipe: str | None, weights: str | None, common: dict[str, Any], changes: dict[str, Any]) -> Recipe:

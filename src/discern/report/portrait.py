@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -153,20 +154,25 @@ def _curves(subject: Subject) -> tuple[Curves | None, str]:
         return None, "This run's metrics.jsonl is empty, so how it learned cannot be shown."
     chosen = _chosen(records, subject.info["checkpoint"])
     record = records[chosen - 1]
-    gap = record["train_acc"] - record["val_acc"]
     epochs = wording.count(len(records), "epoch")
-    relation = "above" if gap >= 0 else "below"
     sentence = (
         f"Epoch {record['epoch']} of {epochs} was chosen ({_CHECKPOINTS.get(subject.info['checkpoint'], 'last')}). In "
-        f"it, accuracy on the training images was {wording.percent(record['train_acc'])} and on the validation images "
-        f"{wording.percent(record['val_acc'])}: a generalisation gap of {wording.points(gap)} points (training "
-        f"{relation} validation). Training accuracy is measured on the way, on varied images and while the weights "
-        "still change, so the true gap is probably larger."
+        f"it, accuracy on the training images was {wording.percent(record['train_acc'])}"
     )
+    if "val_acc" in record:
+        gap = record["train_acc"] - record["val_acc"]
+        relation = "above" if gap >= 0 else "below"
+        sentence += (
+            f" and on the validation images {wording.percent(record['val_acc'])}: a generalisation gap of "
+            f"{wording.points(gap)} points (training {relation} validation). Training accuracy is measured on the "
+            "way, on varied images and while the weights still change, so the true gap is probably larger."
+        )
+    else:
+        sentence += ". There were no validation images: all were trained on."
     plots = [
         curve_plot(
             [each[f"train_{key}"] for each in records],
-            [each[f"val_{key}"] for each in records],
+            [each.get(f"val_{key}", math.nan) for each in records],
             chosen=chosen,
             unit=unit,
             label=f"{words} per epoch, training and validation, epoch {record['epoch']} chosen",
@@ -180,9 +186,9 @@ def _curves(subject: Subject) -> tuple[Curves | None, str]:
 def _chosen(records: Sequence[dict[str, Any]], checkpoint: str) -> int:
     """The epoch (from 1) whose weights the checkpoint holds: of equals the first, as in training."""
     if checkpoint == "best_val_acc":
-        best = max(range(len(records)), key=lambda i: records[i]["val_acc"])
+        best = max(range(len(records)), key=lambda i: records[i].get("val_acc", -math.inf))
     elif checkpoint == "best_val_loss":
-        best = min(range(len(records)), key=lambda i: records[i]["val_loss"])
+        best = min(range(len(records)), key=lambda i: records[i].get("val_loss", math.inf))
     else:
         best = len(records) - 1
     return best + 1

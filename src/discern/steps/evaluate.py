@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -15,17 +15,18 @@ from discern.data.decode import Fit
 from discern.data.duplicates.gate import refuse_way
 from discern.data.duplicates.overlap import Copy, overlap
 from discern.data.pixels import Pixels
+from discern.data.reading import as_on_disk
 from discern.data.sources import open_dataset
 from discern.data.split import refuse_missing_classes
 from discern.data.streaming import images_of
 from discern.deploy.predict import load_predictor
-from discern.errors import DataError, UsageError
+from discern.errors import DataError, UnknownName, UsageError
 from discern.evaluation import metrics
 from discern.files import write_json
 from discern.progress import Logged, Progress
 from discern.runs.evaluation import Evaluation
 from discern.runs.predictions import Predictions
-from discern.runs.run import Run, open_run
+from discern.runs.run import CHECKPOINTS, Run, open_run
 from discern.training.recipe import load_recipe
 
 _SHOWN = 12
@@ -68,27 +69,60 @@ def evaluate(
     run: Run | str | os.PathLike[str],
     photos: str | os.PathLike[str] | None = None,
     *,
+    checkpoint: str | None = None,
     leakage: str | None = None,
     because: str | None = None,
     progress: Progress | None = None,
 ) -> Evaluation:
     """The Run's scores: from its stored predictions, or by predicting the labelled images at `photos`.
 
-    For photos see `score_photos`. Raises UsageError for `leakage` without photos.
+    With another `checkpoint` than the chosen one ('best_val_loss', 'best_val_acc', 'last') its own images are
+    predicted anew, which opens the test split once more. For photos see `score_photos`. Raises UsageError for
+    `leakage` without photos.
     """
     if photos is not None:
-        return score_photos(run, photos, leakage=leakage, because=because, progress=progress).evaluation
+        scored = score_photos(run, photos, checkpoint=checkpoint, leakage=leakage, because=because, progress=progress)
+        return scored.evaluation
     if leakage is not None or because is not None:
         raise UsageError(
             "--leakage and --because are about PHOTOS that the model has seen: name some, or leave them out."
         )
-    return metrics.evaluate((run if isinstance(run, Run) else open_run(run)).predictions)
+    run = run if isinstance(run, Run) else open_run(run)
+    if checkpoint in (None, run.info["checkpoint"]):
+        return metrics.evaluate(run.predictions)
+    return _score_again(run, _known(checkpoint), progress or Logged())
+
+
+def _known(checkpoint: str | None) -> str | None:
+    if checkpoint is not None and checkpoint not in CHECKPOINTS:
+        raise UnknownName("checkpoint", checkpoint, CHECKPOINTS)
+    return checkpoint
+
+
+def _score_again(run: Run, checkpoint: str | None, progress: Progress) -> Evaluation:
+    """The scores of another checkpoint on the Run's own validation and test images."""
+    predictor, before = load_predictor(run, checkpoint), run.predictions
+    dataset, record = run.dataset, predictor.preprocessing
+    kept, fit = load_recipe(str(run.recipe_file)).pixels, cast(Fit, record.fit)
+    scanned, pixels, _ = images_of(as_on_disk(dataset), size=record.size, fit=fit, kept=kept, progress=progress)
+    if scanned.fingerprint != dataset.fingerprint:
+        raise DataError(f"The images below {dataset.root} have changed since {run} was trained; put them back.")
+    place = {name: row for row, name in enumerate(scanned.images)}
+    index = scanned.index[[place[name] for name in before.images]]
+    predictions = replace(before, probabilities=predictor.over(pixels, index, progress))
+    run.update(test_openings=run.info.get("test_openings", 0) + 1)
+    evaluation, folder = metrics.evaluate(predictions), run.path / "evaluations" / str(checkpoint)
+    predictions.write(folder / "predictions.parquet")
+    write_json(folder / "evaluation.json", evaluation.to_json())
+    progress.say(f"Kept in {folder}")
+    return evaluation
 
 
 def score_photos(
     run: Run | str | os.PathLike[str],
     photos: str | os.PathLike[str],
     *,
+    checkpoint: str | None = None,
     leakage: str | None = None,
     because: str | None = None,
     progress: Progress | None = None,
@@ -103,7 +137,7 @@ def score_photos(
     _refuse_group(leakage)
     refuse_way(leakage, because, ways=("drop", "allow"))
     run, progress = run if isinstance(run, Run) else open_run(run), progress or Logged()
-    predictor = load_predictor(run)
+    predictor = load_predictor(run, _known(checkpoint))
     listing = open_dataset(photos, progress=progress).with_classes(run.classes)
     record, kept = predictor.preprocessing, load_recipe(str(run.recipe_file)).pixels
     fit = cast(Fit, record.fit)
@@ -128,7 +162,8 @@ def score_photos(
         left_out=tuple(copy.photo for copy in seen) if dropped else (),
         not_compared=gone,
     )
-    folder = run.path / "evaluations" / f"{Path(photos).resolve().name}-{dataset.fingerprint[:8]}"
+    which = f"-{checkpoint}" if checkpoint not in (None, run.info["checkpoint"]) else ""
+    folder = run.path / "evaluations" / f"{Path(photos).resolve().name}-{dataset.fingerprint[:8]}{which}"
     predictions.write(folder / "predictions.parquet")
     write_json(folder / "evaluation.json", scored.to_json())
     progress.say(f"Kept in {folder}")

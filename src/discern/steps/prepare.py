@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import polars as pl
 
 from discern.data.audit.checks import audit, unreadable_findings
@@ -55,10 +56,26 @@ def prepare(data: Data, recipe: Recipe, *, size: int, progress: Progress) -> Pre
     whole = with_splits(readable, seed=recipe.seed, val_share=recipe.val_share, clusters=clusters)
     dataset, passage = through_gate(whole, clusters, leakage=recipe.leakage, because=recipe.because)
     refuse_missing_classes(dataset)
+    dataset = _as_asked(dataset, recipe)
     findings = (*unreadable_findings(scanned), *_after(passage, audit(whole, clusters, near)))
     for sentence in summarise(findings):
         progress.say(sentence)
     return Prepared(dataset=dataset, pixels=pixels, findings=findings, passage=passage)
+
+
+def _as_asked(dataset: Dataset, recipe: Recipe) -> Dataset:
+    """All that is not for testing in training (`final`), or a few training images alone (`overfit`)."""
+    if recipe.final:
+        return dataset.with_columns(dataset.table["split"].replace("val", "train"))
+    if recipe.overfit is None:
+        return dataset
+    train = dataset.split("train")
+    # Round after round one of each class that has more, as far as the number goes.
+    turn = np.empty(len(train), np.int64)
+    for label in range(len(train.classes)):
+        rows = np.flatnonzero(train.labels == label)
+        turn[rows] = np.arange(len(rows))
+    return train.with_rows(np.sort(np.argsort(turn, kind="stable")[: recipe.overfit]))
 
 
 def _after(passage: Passage, findings: list[Finding]) -> list[Finding]:

@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 import torch
 from jaxtyping import Float, Int
 
+from discern.data.augment import Augmentation
 from discern.data.dataset import Dataset
 from discern.data.pixels import Pixels
 from discern.data.reading import as_on_disk
@@ -32,6 +34,7 @@ from discern.progress import Logged, Progress
 from discern.report.html import write_report
 from discern.runs.predictions import Predictions
 from discern.runs.run import Run, create_run, open_run, refuse_place, working_on
+from discern.steps.continuing import continued, network_of, unseen
 from discern.steps.explain import explain
 from discern.steps.prepare import prepare
 from discern.steps.probe import probed
@@ -41,6 +44,12 @@ from discern.training.recipe import Recipe, load_recipe, resolved
 from discern.training.runtime import Arithmetic, accelerator, choose_arithmetic, refuse_large
 
 JUDGED_SPLITS = ("val", "test")
+
+_TIMED = 16
+"""Images by which the time for judging is estimated."""
+
+_REPORT, _EXPLAINED = 8.0, 150
+"""Seconds for baselines and a report, and as many images' time for heat maps."""
 
 _LOOKED_AT = 2_000
 """Training images, spread evenly, from which a network learns what its inputs are like."""
@@ -63,18 +72,29 @@ def train(
     """
     progress, start = progress or Logged(), time.perf_counter()
     plan = recipe if isinstance(recipe, Recipe) else load_recipe(os.fspath(recipe)) if recipe else Recipe()
-    plan = plan.with_changes({**changes, **({"model": model} if model else {})})
+    plan = _alone(plan.with_changes({**changes, **({"model": model} if model else {})}))
+    before = open_run(plan.begin) if plan.begin else None
+    if before is not None:
+        plan = continued(plan, before, model=model)
     device = accelerator().device
     refuse_place(Path(runs), name)
     listing = listed(data, group_by=plan.group_by)
-    published = weights_for(plan, progress)
+    published = None if before else weights_for(plan, progress)
     size = plan.size or _size(plan, published, gpu=device.type != "cpu")
     phases = plan.phases or (_transfer(plan) if published else ())
     outline = zoo.outline(plan.model, classes=len(listing.classes), size=size, changes=plan.network)
     refuse_large(outline, phases, device=device)
-    network = _fresh(plan, published, classes=len(listing.classes), size=size)  # first, as it may refuse the size
+    # First, as it may refuse the size.
+    network = (
+        network_of(before, listing.classes, progress)
+        if before
+        else _fresh(plan, published, classes=len(listing.classes), size=size)
+    )
+    _refuse_growing(plan, network, size)
     prepared = prepare(listing, plan, size=size, progress=progress)
     dataset, pixels = prepared.dataset, prepared.pixels
+    if before is not None:
+        dataset = unseen(dataset, pixels, before, plan, progress)
     progress.say(f"Data: {dataset}")
 
     arithmetic = _arithmetic(plan, phases, network, size=size, device=device)
@@ -103,9 +123,11 @@ def train(
             },
             "classes": list(dataset.classes),
             "seed": plan.seed,
-            "checkpoint": f"best_{plan.monitor}",
+            "checkpoint": f"best_{plan.monitor}" if len(dataset.split("val")) else "last",
             "weights": _record(published),
-            "preprocessing": _preprocessing(plan, published, dataset, pixels).to_json(),
+            "preprocessing": before.info["preprocessing"]
+            if before
+            else _preprocessing(plan, published, dataset, pixels).to_json(),
             "dataset": {"root": str(dataset.root), "fingerprint": dataset.fingerprint, **dataset.split_counts()},
             "gate": prepared.passage.to_json(),
             "device": device.type,
@@ -115,7 +137,7 @@ def train(
     dataset.write(run.path / "dataset.parquet")
     write_json(run.path / "findings.json", [finding.to_json() for finding in prepared.findings])
     with working_on(run):
-        return _train_and_judge(run, network, plan, dataset, pixels, progress, time.perf_counter() - start)
+        return _train_and_judge(run, network, plan, dataset, pixels, progress, start)
 
 
 def resume(path: str | os.PathLike[str], *, progress: Progress | None = None) -> Run:
@@ -144,8 +166,11 @@ def _resume(run: Run, progress: Progress, start: float) -> Run:
         raise DataError(
             f"The images below {dataset.root} have changed since {run} began; put them back, or start a new run."
         )
-    network = _fresh(plan, weights_for(plan, progress), classes=len(dataset.classes), size=plan.size or 0)
-    return _train_and_judge(run, network, plan, scanned, pixels, progress, time.perf_counter() - start)
+    if plan.begin:
+        network = network_of(open_run(plan.begin), dataset.classes, progress)
+    else:
+        network = _fresh(plan, weights_for(plan, progress), classes=len(dataset.classes), size=plan.size or 0)
+    return _train_and_judge(run, network, plan, scanned, pixels, progress, start)
 
 
 def weights_for(plan: Recipe, progress: Progress) -> Published | None:
@@ -161,6 +186,43 @@ def weights_for(plan: Recipe, progress: Progress) -> Published | None:
         )
     progress.say(f"Weights: {published.source} (licence: {licence})")
     return published
+
+
+def _alone(plan: Recipe) -> Recipe:
+    """To learn a few images by heart nothing is varied, mixed, smoothed or held back."""
+    if plan.overfit is None:
+        return plan
+    still: dict[str, Any] = {"augment": Augmentation(), "mixup": 0.0, "cutmix": 0.0, "label_smoothing": 0.0}
+    return replace(plan, **still, weight_decay=0.0, ema=0.0, swa=0.0)
+
+
+def _refuse_growing(plan: Recipe, network: Network, size: int) -> None:
+    """Raise UsageError when training is to begin with smaller images than the network can take."""
+    if plan.start_size is None:
+        return
+    if not getattr(network.config, "any_size", False):
+        raise UsageError(f"{plan.model} takes images of one size alone: leave out start_size.")
+    try:
+        zoo.outline(plan.model, classes=network.classes, size=plan.start_size, changes=plan.network)
+    except UsageError as error:
+        raise UsageError(f"start_size = {plan.start_size}: {error}") from error
+    if plan.start_size > size:
+        raise UsageError(f"start_size = {plan.start_size} is larger than the size of the images, {size}.")
+
+
+def _judging_time(job: Job) -> float:
+    """Seconds that will be needed after training: predictions, heat maps and the report, by a look at some images."""
+    judged = job.dataset.filter(pl.col("split").is_in(JUDGED_SPLITS))
+    few = job.dataset.index[:_TIMED]
+    network = job.arithmetic.place(job.model, job.accelerator.device).eval()
+    with torch.no_grad():
+        for images in job.pixels.in_order(few, len(few)):
+            inputs = job.preprocessing.normalize(torch.from_numpy(images).to(job.accelerator.device))
+            network(inputs)
+            start = time.perf_counter()
+            network(inputs)
+    each = (time.perf_counter() - start) / len(few)
+    return _REPORT + each * (1.5 * len(judged) + _EXPLAINED)
 
 
 def _transfer(plan: Recipe) -> tuple[Phase, ...]:
@@ -224,8 +286,9 @@ def _train_and_judge(
     dataset: Dataset,
     pixels: Pixels | Stream,
     progress: Progress,
-    seconds_before: float,
+    began: float,
 ) -> Run:
+    seconds_before = time.perf_counter() - began
     job = Job(
         run=run,
         recipe=plan,
@@ -235,7 +298,10 @@ def _train_and_judge(
         preprocessing=Preprocessing.from_json(run.info["preprocessing"]),
         arithmetic=Arithmetic(precision=plan.precision, channels_last=bool(plan.channels_last)),
         accelerator=accelerator(),
+        deadline=None,
     )
+    if plan.time_budget is not None:
+        job = replace(job, deadline=began + plan.time_budget - _judging_time(job))
     try:
         run.update(status="training")
         if network.learns_inputs:
@@ -247,11 +313,13 @@ def _train_and_judge(
             position = fit(job, progress)
         start = time.perf_counter()
         run.update(status="judging", epochs=position.epoch)
-        _judge(run, plan, dataset, pixels, progress)
-        explain(run, progress=progress)
+        judged = _judge(run, plan, dataset, pixels, progress)
+        if judged != ["train"]:
+            explain(run, progress=progress)
         seconds = seconds_before + position.seconds + time.perf_counter() - start
         run.update(seconds=round(seconds, 2), training_seconds=round(position.seconds, 2))
-        write_report([run], run.path / "report.html")
+        if judged != ["train"]:
+            write_report([run], run.path / "report.html")
         run.update(status="finished")
     except KeyboardInterrupt as stop:
         raise type(stop)(f"`discern train --resume {run}` goes on where it stopped.") from stop
@@ -263,11 +331,15 @@ def _histograms(pixels: Pixels | Stream, index: Int[np.ndarray, " image"]) -> Fl
     return np.concatenate([baselines.color_histograms(images) for images in pixels.in_order(index, 512)])
 
 
-def _judge(run: Run, plan: Recipe, dataset: Dataset, pixels: Pixels | Stream, progress: Progress) -> None:
-    """Open the test split, once: predictions of the chosen checkpoint and of the baselines, and scores."""
-    run.update(test_openings=run.info.get("test_openings", 0) + 1)
+def _judge(run: Run, plan: Recipe, dataset: Dataset, pixels: Pixels | Stream, progress: Progress) -> list[str]:
+    """Open the test split, once: predictions of the chosen checkpoint and of the baselines, and scores.
+
+    The names of the splits that were judged.
+    """
+    run.update(test_openings=run.info.get("test_openings", 0) + (plan.overfit is None))
     predictor = load_predictor(run)
-    judged = {split: dataset.split(split) for split in JUDGED_SPLITS}
+    judged = {split: dataset.split(split) for split in (JUDGED_SPLITS if plan.overfit is None else ("train",))}
+    judged = {split: part for split, part in judged.items() if len(part)}
     index = np.concatenate([part.index for part in judged.values()])
     start = time.perf_counter()
     model_says = predictor.over(pixels, index, progress)
@@ -298,3 +370,4 @@ def _judge(run: Run, plan: Recipe, dataset: Dataset, pixels: Pixels | Stream, pr
     beside = {name: evaluate(said).to_json()["splits"] for name, said in run.baselines().items()}
     write_json(run.path / "evaluation.json", {**evaluate(run.predictions).to_json(), "baselines": beside})
     run.update(milliseconds_per_image=round(milliseconds, 4))
+    return list(judged)

@@ -147,6 +147,12 @@ class Recipe:
     """Arithmetic of the network; 'auto' measures this machine and takes the fastest."""
     channels_last: bool | None = None
     """Memory order of images and filters; none measures this machine and takes the fastest."""
+    final: bool = False
+    """Train on the validation images too, for all epochs: nothing is left to choose by, and the last weights count."""
+    overfit: int | None = None
+    """Train on so many training images alone, unvaried, and be judged on them: whether it can learn at all."""
+    begin: str | None = None
+    """A run whose weights training begins with; classes that it does not know get a new head."""
     accept_license: bool = False
     """Whether published weights may be used whose licence does not allow every use."""
     trust_pickle: bool = False
@@ -222,6 +228,7 @@ _LIMITS: dict[str, tuple[float, float]] = {
     "min_delta": (0, 100),
     "validate_every": (1, 100_000),
     "time_budget": (1, 1e9),
+    "overfit": (1, 1_000_000),
     "warmup_epochs": (0, 100_000),
     "label_smoothing": (0, 0.999),
     "patience": (1, 100_000),
@@ -288,6 +295,8 @@ def recipe_from_mapping(values: Mapping[str, Any], place: str) -> Recipe:
         low, high = _LIMITS.get(key, (None, None))
         if low is not None and high is not None and value is not None and not low <= value <= high:
             raise UsageError(f"{place}: {key} = {value} is not possible: it must lie between {low} and {high}.")
+    if recipe.overfit and recipe.final:
+        raise UsageError(f"{place}: overfit trains on a few images to see whether it can, final on all; choose one.")
     if recipe.ema and recipe.swa:
         raise UsageError(f"{place}: ema and swa are two averages of the weights; choose one.")
     if recipe.start_size and recipe.size and recipe.start_size > recipe.size:
