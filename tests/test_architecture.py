@@ -9,7 +9,7 @@ import discern
 
 SOURCE = Path(discern.__file__).parent
 
-# room -> rooms it may import; the table in docs/design.md. errors, files and progress are open to all.
+# room -> rooms it may import; the table in docs/design.md. errors, files, progress and stopping are open to all.
 MAY_IMPORT = {
     "data": set(),
     "models": set(),
@@ -22,7 +22,7 @@ MAY_IMPORT = {
     "steps": {"data", "models", "runs", "training", "evaluation", "explanation", "deploy", "report"},
     "cli": {"data", "models", "runs", "training", "evaluation", "explanation", "deploy", "report", "steps"},
 }
-OPEN = {"errors", "files", "progress"}
+OPEN = {"errors", "files", "progress", "stopping"}
 
 
 def imports(file: Path) -> set[str]:

@@ -26,6 +26,7 @@ PUBLIC = [
     "embed",
     "evaluate",
     "explain",
+    "lr_find",
     "open",
     "open_run",
     "predict",

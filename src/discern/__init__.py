@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from discern.steps.curate import curate as curate
     from discern.steps.evaluate import evaluate as evaluate
     from discern.steps.explain import explain as explain
+    from discern.steps.lr_find import lr_find as lr_find
     from discern.steps.predict import predict as predict
     from discern.steps.relabel import relabel as relabel
     from discern.steps.self_check import self_check as self_check
@@ -57,6 +58,7 @@ _PUBLIC = {
     "embed": ("discern.steps.embed", "embed"),
     "evaluate": ("discern.steps.evaluate", "evaluate"),
     "explain": ("discern.steps.explain", "explain"),
+    "lr_find": ("discern.steps.lr_find", "lr_find"),
     "open": ("discern.data.sources", "open_dataset"),
     "open_run": ("discern.runs.run", "open_run"),
     "predict": ("discern.steps.predict", "predict"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from types import FrameType
 from typing import Any
@@ -31,27 +31,34 @@ def _terminate(number: int, frame: FrameType | None) -> None:
     raise Terminated
 
 
+class Asked:
+    """Whether a signal has come that is being held back."""
+
+    def __init__(self) -> None:
+        self.by: int | None = None
+
+    def leave(self) -> None:
+        """What the signal would have raised; of a process that others have told to stop, KeyboardInterrupt."""
+        raise Terminated if self.by == signal.SIGTERM else KeyboardInterrupt
+
+
 @contextmanager
-def asked_to_stop() -> Iterator[Callable[[], None]]:
-    """The first of either signal is held back until the function that is given is called; a second one is not."""
+def asked_to_stop() -> Iterator[Asked]:
+    """The first of either signal is held back, to be asked for; a second one is not."""
+    asked = Asked()
     if threading.current_thread() is not threading.main_thread():
-        yield lambda: None
+        yield asked
         return
-    came: list[int] = []
     before = {number: signal.getsignal(number) for number in _SIGNALS}
 
     def hold(number: int, frame: FrameType | None) -> None:
-        came.append(number)
+        asked.by = number
         _restore(before)
-
-    def check() -> None:
-        if came:
-            raise Terminated if came[0] == signal.SIGTERM else KeyboardInterrupt
 
     for number in _SIGNALS:
         signal.signal(number, hold)
     try:
-        yield check
+        yield asked
     finally:
         _restore(before)
 

@@ -16,7 +16,8 @@ OPTIONS = {
     "split": "PHOTOS OUT --test --val --folds --val-share --seed --group-by --leakage --because --json",
     "train": "PHOTOS --model --recipe --epochs --size --seed --balance --weights "
     "--accept-license --trust-pickle --begin --time-budget --final --overfit --leakage --because --group-by "
-    "--test --val --set --runs --name --resume --json",
+    "--test --val --set --runs --name --track --resume --json",
+    "lr-find": "PHOTOS --model --recipe --weights --set --out --json",
     "evaluate": "RUN PHOTOS --checkpoint --leakage --because --json",
     "compare": "RUNS --split --json",
     "explain": "RUN IMAGES --json",
@@ -39,7 +40,7 @@ def words(parameter: click.Parameter) -> str:
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_a_command_takes_these_words_and_no_others(name):
-    command = importlib.import_module(f"discern.cli.{name}").command
+    command = importlib.import_module(f"discern.cli.{name.replace('-', '_')}").command
     found = [words(parameter).split(".")[0].strip("[]") for parameter in command.params]
     assert " ".join(found) == OPTIONS[name]
 
@@ -50,7 +51,7 @@ def test_there_are_these_commands_and_no_others():
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_option_says_what_it_is(name):
-    command = importlib.import_module(f"discern.cli.{name}").command
+    command = importlib.import_module(f"discern.cli.{name.replace('-', '_')}").command
     obvious = {"--out", "--split", "--seed"}  # the name, with the default shown, says it
     silent = [p.opts[0] for p in command.params if isinstance(p, click.Option) and not p.help]
     assert set(silent) <= obvious

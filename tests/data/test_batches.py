@@ -114,6 +114,17 @@ def test_an_image_that_comes_again_comes_varied(balance):
     assert all(len(set(seen)) == len(seen) for seen in again)
 
 
+def test_a_batch_is_varied_in_every_way_that_its_augmentation_knows():
+    dataset, pixels = made(30)
+    every = Augmentation(flip=0.5, rotate=20, hue=0.5, contrast=0.5, blur=3, erase=0.5, policy="rand")
+    device = torch.device("cpu")
+    for batch in epoch_of(dataset, pixels, augmentation=every, seed=3, epoch=2):
+        plain = pixels.array[dataset.index[batch.rows]]
+        expected = every.apply(plain, seed=3, epoch=2, keys=dataset.keys[batch.rows], device=device)
+        assert torch.equal(batch.images, expected)
+        assert not np.array_equal(batch.images.numpy(), plain)
+
+
 def test_leaving_an_epoch_early_is_quiet_and_spoils_nothing():
     dataset, pixels = made(30)
     batches = training_batches(

@@ -21,10 +21,12 @@ def test_the_directory_holds_what_the_design_lists_and_nothing_else(trained):
     assert sorted({path.name for path in trained.run.iterdir()} - {"evaluations"}) == [
         "baselines",
         "checkpoints",
+        "curves.svg",
         "dataset.parquet",
         "evaluation.json",
         "explanations",
         "findings.json",
+        "first_batch.png",
         "metrics.jsonl",
         "predictions.parquet",
         "recipe.yaml",

@@ -26,6 +26,7 @@ COMMANDS = {
     "curate": "Write a cleaned, split, balanced copy of a folder of images.",
     "split": "Write down who is in training, validation and test.",
     "train": "Train and judge a model on your photos.",
+    "lr-find": "Find a learning rate by trying all of them.",
     "evaluate": "Score a run, on its own test split or on other photos.",
     "compare": "Compare runs with intervals and paired tests.",
     "explain": "Draw heat maps: where a model looks.",
@@ -52,7 +53,7 @@ class Commands(click.Group):
         """The command, imported now."""
         if name not in COMMANDS:
             return None
-        command: click.Command = importlib.import_module(f"discern.cli.{name}").command
+        command: click.Command = importlib.import_module(f"discern.cli.{name.replace('-', '_')}").command
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

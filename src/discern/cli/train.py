@@ -54,6 +54,12 @@ if TYPE_CHECKING:
 @click.option("--set", "changes", multiple=True, metavar="KEY=VALUE", help="Any other key of the recipe.")
 @runs_option
 @click.option("--name", help="Name of the run.  [default: MODEL-1, MODEL-2, ...]")
+@click.option(
+    "--track",
+    multiple=True,
+    type=click.Choice(["tensorboard", "wandb", "mlflow"]),
+    help="Follow it with tensorboard, wandb or mlflow; several may be given.",
+)
 @click.option("--resume", type=click.Path(path_type=Path), metavar="RUN", help="Go on with an interrupted run.")
 @json_option
 def command(
@@ -62,6 +68,7 @@ def command(
     val: str | None,
     runs: Path,
     name: str | None,
+    track: tuple[str, ...],
     resume: Path | None,
     changes: tuple[str, ...],
     as_json: bool,
@@ -84,6 +91,7 @@ def command(
     discern train photos/ --time-budget 10m                     the best that can be had in ten minutes
     discern train more-photos/ --begin runs/cnn-basic-1         go on from what was learned before
     discern train cifar10/ --recipe cifar-simple-cnn --set batch_size=128 --set augment.flip=0.5
+    discern train photos/ --track tensorboard --track wandb     followed there, too
     discern train --resume runs/cnn-basic-1
     """
     from discern.cli.terminal import Terminal
@@ -91,7 +99,7 @@ def command(
 
     given = {key: value for key, value in common.items() if value is not None}
     if resume is not None:
-        _refuse_beside_resume(photos, test, val, name, changes, given)
+        _refuse_beside_resume(photos, test, val, name, changes, {**given, **({"track": track} if track else {})})
         run = step.resume(resume, progress=Terminal())
     elif photos is None:
         raise click.UsageError("Name the PHOTOS to train on, or the run to --resume.")
@@ -100,7 +108,7 @@ def command(
 
         recipe = _recipe(given.pop("recipe", None), given.pop("weights", None), given, settings(changes))
         data = open_dataset(photos, val=val, test=test, group_by=recipe.group_by, progress=Terminal())
-        run = step.train(data, recipe=recipe, runs=runs, name=name, progress=Terminal())
+        run = step.train(data, recipe=recipe, runs=runs, name=name, track=track, progress=Terminal())
     if as_json:
         answer(run.summary())
         return

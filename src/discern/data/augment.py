@@ -79,7 +79,7 @@ class Augmentation:
     """Of them, from 0 to 30."""
 
     def __post_init__(self) -> None:
-        if self.blur and self.blur % 2 == 0:
+        if self.blur > 0 and self.blur % 2 == 0:
             raise UsageError(
                 f"augment.blur = {self.blur} is not possible: a Gaussian kernel has a pixel in its middle; take an "
                 f"odd number, such as {self.blur + 1}."

@@ -14,7 +14,7 @@ from jaxtyping import Int, Int64, UInt8, UInt64
 from torch import Tensor
 
 from discern.data import keyed
-from discern.data.augment import Augmentation, warp_cpu, warp_device
+from discern.data.augment import Augmentation
 from discern.data.dataset import Dataset
 from discern.data.pixels import Images, Pixels
 from discern.data.streaming import Stream
@@ -88,12 +88,7 @@ def training_batches(
         if (found := next(drawn, None)) is None:
             return None
         rows, its_keys, images, step = found
-        affine = augmentation.affine(seed=seed, epoch=epoch, keys=its_keys, size=pixels.size)
-        if augmentation and device.type == "cpu":
-            images = warp_cpu(images, affine)
-        tensor = torch.from_numpy(images).to(device)
-        if augmentation and device.type != "cpu":
-            tensor = warp_device(tensor, affine)
+        tensor = augmentation.apply(images, seed=seed, epoch=epoch, keys=its_keys, device=device)
         mine = torch.from_numpy(labels[rows]).to(device)
         return Batch(images=tensor, labels=mine, rows=rows, keys=its_keys, step_labels=labels[step])
 

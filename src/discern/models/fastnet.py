@@ -46,6 +46,8 @@ class FastNetConfig:
     """The non-linearity everywhere."""
     scale: Annotated[float, Field(gt=0, le=100)] = 1 / 9
     """Factor of the logits: small ones leave the first steps undecided, so that high learning rates do no harm."""
+    mirrored: bool = False
+    """Whether predictions are means over an image and its mirror image."""
 
     any_size: ClassVar[bool] = True
 
@@ -77,6 +79,13 @@ class FastNet(Network):
             channels = width
         self.features = nn.Sequential(*layers)
         self.head = nn.Sequential(nn.AdaptiveMaxPool2d(1), nn.Flatten(), _Scaled(channels, classes, config.scale))
+
+    def forward(self, images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b classes"]:
+        """Logits; of both sides of an image where the configuration says so, but not while training."""
+        logits = super().forward(images)
+        if self.config.mirrored and not self.training:
+            logits = (logits + super().forward(images.flip(3))) / 2
+        return logits
 
     @torch.no_grad()
     def fit_inputs(self, images: Float[Tensor, "b 3 h w"]) -> None:

@@ -72,6 +72,8 @@ class CellPhotos:
 class Gallery:
     """The photos of one run."""
 
+    first_batch: str
+    """The first training batch as the model sees it; empty for a run without that picture."""
     right: tuple[Photo, ...]
     """Heat maps of right answers."""
     wrong: tuple[Photo, ...]
@@ -121,7 +123,9 @@ def gallery(subject: Subject, *, sharers: int) -> Gallery:
                 )
             )
     right, wrong_maps, missing = _heat_maps(subject)
+    first = subject.run.path / "first_batch.png"
     return Gallery(
+        first_batch=_panel(first) if first.exists() else "",
         right=right,
         wrong=wrong_maps,
         no_heat_maps=missing,

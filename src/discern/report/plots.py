@@ -12,6 +12,7 @@ import re
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import matplotlib as mpl
@@ -20,7 +21,7 @@ from jaxtyping import Float
 from markupsafe import Markup, escape
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
 from discern.runs.evaluation import Interval
 
@@ -56,6 +57,7 @@ _SETTINGS: Any = {  # releases of matplotlib disagree about the type of its keys
 }
 
 _LONGEST = 26  # characters of a name that fit beside a plot on a phone
+_RATES = 30  # from this ratio on the smaller learning rates of a linear axis would lie on its bottom
 _SHADES = {"train": _THIRD, "val": _SECOND, "test": _ACCENT}
 
 
@@ -141,6 +143,85 @@ def curve_plot(
             axes.set_ylim(bottom=0)
         axes.grid(visible=True, axis="y")
         _bare(axes, keep=("bottom",))
+        return _svg(figure, label=label, name=name)
+
+
+def rate_plot(rates: Sequence[float], losses: Sequence[float], *, chosen: float, label: str, name: str) -> Markup:
+    """Loss by learning rate on a logarithmic axis, with the suggested rate marked."""
+    with mpl.rc_context(_SETTINGS):
+        figure = Figure(figsize=(7.6, 3.6), layout="constrained")
+        axes = figure.add_subplot()
+        axes.plot(rates, losses, color=_ACCENT, linewidth=2)
+        axes.axvline(chosen, color=_QUIET, linewidth=1, linestyle=(0, (2, 2)))
+        axes.set_xscale("log")
+        axes.xaxis.set_major_formatter("{x:g}")
+        axes.xaxis.set_minor_locator(NullLocator())
+        axes.set_xlabel("learning rate")
+        axes.set_ylabel("loss, smoothed")
+        axes.grid(visible=True, axis="y")
+        _bare(axes, keep=("bottom",))
+        return _svg(figure, label=label, name=name)
+
+
+def training_plot(lines: Sequence[Mapping[str, Any]], *, label: str, name: str) -> Markup:
+    """Loss, accuracy and learning rate by epoch from lines of metrics.jsonl, a thin line where a later phase begins.
+
+    Validation scores are drawn where a line has them.
+    """
+    with mpl.rc_context(_SETTINGS):
+        # Laid out by hand: it is drawn again and again, and finding a layout takes as long as drawing.
+        figure = Figure(figsize=(7.6, 5.9))
+        figure.subplots_adjust(left=0.09, right=0.99, bottom=0.08, top=0.91, hspace=0.27)
+        loss, accuracy, rate = figure.subplots(3, 1, sharex=True, height_ratios=(3, 3, 1))
+        for key, color, style in (
+            ("train_loss", _THIRD, "--"),
+            ("val_loss", _SECOND, "-"),
+            ("train_acc", _THIRD, "--"),
+            ("val_acc", _SECOND, "-"),
+            ("learning_rate", _QUIET, "-"),
+        ):
+            axes, scale = (loss, 1) if "loss" in key else (accuracy, 100) if "acc" in key else (rate, 1)
+            points = [(line["epoch"], line[key] * scale) for line in lines if key in line]
+            if points:
+                marker = "o" if len(points) <= 12 else ""
+                x, y = zip(*points, strict=True)
+                called = "training" if "train" in key else "validation"
+                axes.plot(x, y, style, color=color, linewidth=2, marker=marker, markersize=4, label=called)
+        begins = [line["epoch"] for before, line in pairwise(lines) if line.get("phase", 1) > before.get("phase", 1)]
+        for axes, title in ((loss, "Loss"), (accuracy, "Accuracy"), (rate, "Learning rate")):
+            for epoch in begins:
+                axes.axvline(epoch - 0.5, color=_QUIET, linewidth=0.8)
+            axes.set_title(title, loc="left", fontsize=10, color=_INK)
+            axes.grid(visible=True, axis="y")
+            _bare(axes, keep=("bottom",))
+        for number, epoch in enumerate(begins, 2):
+            loss.annotate(
+                f"phase {number}",
+                (epoch - 0.5, 1),
+                xycoords=("data", "axes fraction"),
+                xytext=(4, -2),
+                textcoords="offset points",
+                va="top",
+                color=_QUIET,
+                fontsize=9,
+            )
+        loss.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=2, frameon=False, borderaxespad=0.2)
+        loss.set_ylim(0, 1.06 * loss.dataLim.y1)
+        accuracy.yaxis.set_major_locator(MaxNLocator(nbins=5, steps=[1, 2, 5, 10], integer=True))
+        accuracy.yaxis.set_major_formatter("{x:.0f}%")
+        low, high = rate.dataLim.y0, rate.dataLim.y1
+        if 0 < low < high / _RATES:
+            rate.set_yscale("log")
+            rate.set_ylim(0.6 * low, 1.6 * high)
+            rate.yaxis.set_major_locator(LogLocator(numticks=3))
+            rate.yaxis.set_minor_locator(NullLocator())
+        else:
+            rate.set_ylim(0, 1.15 * high or 1)
+            rate.yaxis.set_major_locator(MaxNLocator(nbins=2, steps=[1, 2, 5, 10]))
+        rate.yaxis.set_major_formatter("{x:g}")
+        rate.set_xlim(0.6, lines[-1]["epoch"] + 0.4)
+        rate.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+        rate.set_xlabel("epoch")
         return _svg(figure, label=label, name=name)
 
 

@@ -16,7 +16,7 @@ from discern.models import zoo
 from discern.models.preprocessing import Preprocessing
 from discern.progress import Logged, Progress
 from discern.steps.probe import vectors
-from discern.steps.train import weights_for
+from discern.steps.setting import weights_for
 from discern.training.recipe import Recipe
 
 

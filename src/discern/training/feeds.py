@@ -214,15 +214,16 @@ def kept_feed(
         return None
     if not has_room(sum(tap.width for tap in frozen.taps), count):
         frozen = frozen_of([found], recipe.model, job.preprocessing)
-    kept = activations(
-        job.dataset.with_rows(np.flatnonzero(used)),
-        job.pixels,
-        frozen,
-        augmentation=recipe.augment,
-        views=recipe.views if recipe.augment else 0,
-        varied=taught[used],
-        progress=progress,
-    )
+    with job.accelerator.main_process_first():  # which computes what is not kept; the others then find it
+        kept = activations(
+            job.dataset.with_rows(np.flatnonzero(used)),
+            job.pixels,
+            frozen,
+            augmentation=recipe.augment,
+            views=recipe.views if recipe.augment else 0,
+            varied=taught[used],
+            progress=progress,
+        )
     place = np.full(int(job.dataset.index.max()) + 1, -1, np.int64)
     place[job.dataset.index[used]] = np.arange(int(used.sum()))
     return KeptFeed(

@@ -24,7 +24,7 @@ from jaxtyping import Bool, Float, Int, UInt8, UInt64
 from torch import Tensor, nn
 from torch.fx import GraphModule
 
-from discern.data.augment import Augmentation, warp_cpu
+from discern.data.augment import Augmentation
 from discern.data.dataset import Dataset
 from discern.data.pixels import Images, Pixels
 from discern.data.scan import DECODER_VERSION
@@ -279,8 +279,9 @@ class _Job:
 
         @torch.inference_mode()
         def rows(images: Images, keys: Keys, view: int) -> list[Float[np.ndarray, "b width"]]:
+            varied = _varied(images, augmentation, view, keys, device)
             with arithmetic.autocast(device):
-                inputs = self.frozen.normalize(torch.from_numpy(_varied(images, augmentation, view, keys)).to(device))
+                inputs = self.frozen.normalize(varied)
                 taps = part(inputs.contiguous(memory_format=torch.channels_last))
             return [_as_kept(torch.cat([each.flatten(1) for each in tap], dim=1)) for tap in taps]
 
@@ -305,8 +306,8 @@ def _as_kept(rows: Float[Tensor, "b width"]) -> Float[np.ndarray, "b width"]:
     return values
 
 
-def _varied(images: Images, augmentation: Augmentation, view: int, keys: Keys) -> Images:
-    """The images in a view: drawn by its number and the images' content, by no run's seed."""
-    if not augmentation or view == 0:
-        return images
-    return warp_cpu(images, augmentation.affine(seed=0, epoch=view, keys=keys, size=images.shape[1]))
+def _varied(
+    images: Images, augmentation: Augmentation, view: int, keys: Keys, device: torch.device
+) -> UInt8[Tensor, "b s s 3"]:
+    """The images in a view, on the device: drawn by its number and the images' content, by no run's seed."""
+    return (augmentation if view else PLAIN).apply(images, seed=0, epoch=view, keys=keys, device=device)

@@ -15,11 +15,12 @@ import hashlib
 import json
 import math
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import numpy as np
 import torch
+from accelerate.utils import broadcast_object_list
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -30,7 +31,7 @@ from discern.errors import TrainingDiverged
 from discern.files import write_json, writing
 from discern.models.cutting import inference_norms
 from discern.progress import Advance, Progress
-from discern.stopping import asked_to_stop
+from discern.stopping import Asked, asked_to_stop
 from discern.training.averaging import Averages, Lookahead
 from discern.training.checkpoint import (
     Position,
@@ -42,12 +43,12 @@ from discern.training.checkpoint import (
     save_resumable,
     save_weights,
 )
-from discern.training.feeds import Fed
+from discern.training.feeds import Fed, share_of
 from discern.training.losses import batch_loss
 from discern.training.optim import build_optimizer, groups_of, learning_rate
 from discern.training.phases import Phase
 from discern.training.recipe import Recipe
-from discern.training.scoring import Scores, beyond_chance, class_weights, scored
+from discern.training.scoring import Scores, beyond_chance, class_weights, gathered, scored
 from discern.training.stages import Job, Stage, stage_of
 
 __all__ = ["Job", "fit"]
@@ -80,9 +81,10 @@ def fit(job: Job, progress: Progress) -> Position:
         start = time.perf_counter()
         stage = stage_of(job, network, phases[position.phase :], learnable, progress)
         position = _fit_phase(stage, phase, position, progress)
+        job.accelerator.wait_for_everyone()  # the checkpoints are written
         if job.recipe.phases and job.main:
             _note_phase(job, phase, position, time.perf_counter() - start)
-        if position.phase == len(phases) - 1 or _late(job):
+        if position.phase == len(phases) - 1 or _agreed(job, Asked())[1]:
             if len(phases) > 1 and job.main:
                 _say_which(job, len(phases), progress)
             return position
@@ -197,10 +199,10 @@ def _fit_phase(stage: Stage, phase: Phase, position: Position, progress: Progres
     bar = _bar(trainer, position) if position.phase and len(trainer.val) else None
     length = epoch_length(trainer.train, recipe.balance)
     total = length * (position.phase_epoch + recipe.epochs - position.epoch) - position.batch * recipe.batch_size
-    with progress.track(f"Training {_called(job.recipe, phase)}", total) as advance, asked_to_stop() as check:
+    with progress.track(f"Training {_called(job.recipe, phase)}", total) as advance, asked_to_stop() as asked:
         while not finished(position, recipe):
             began, seen = time.perf_counter(), position.batch
-            position = _train_epoch(trainer, position, advance, check)
+            position = _train_epoch(trainer, position, advance, asked)
             seconds = time.perf_counter() - began
             images = min(length, position.batch * recipe.batch_size) - seen * recipe.batch_size
             line = {
@@ -247,7 +249,7 @@ def _called(recipe: Recipe, phase: Phase) -> str:
     return f"the head of {recipe.model}" if phase.train == "head" else f"the last layers of {recipe.model}"
 
 
-def _train_epoch(trainer: _Trainer, position: Position, advance: Advance, check: Callable[[], None]) -> Position:
+def _train_epoch(trainer: _Trainer, position: Position, advance: Advance, asked: Asked) -> Position:
     """What is left of a pass over the training images; loss and accuracy as they were on the way."""
     stage, recipe, optimizer = trainer.stage, trainer.stage.recipe, trainer.optimizer
     trainer.model.train()
@@ -269,8 +271,13 @@ def _train_epoch(trainer: _Trainer, position: Position, advance: Advance, check:
         )
         done = position.epoch - position.phase_epoch + 1
         advance(len(fed.step_labels), f"epoch {done}/{epochs}  loss {loss:.3f}")
-        _keep_on_the_way(trainer, position, check)
-        if _late(stage.job):
+        stop, late = _agreed(stage.job, asked)
+        long_ago = not stage.feed.kept and time.perf_counter() - trainer.written > _LONG
+        if stop or long_ago:
+            trainer.write(position)
+        if stop:
+            asked.leave()
+        if late:
             return replace(position, limit=done)
     return position
 
@@ -311,7 +318,7 @@ def _step(trainer: _Trainer, fed: Fed, position: Position) -> tuple[float, int]:
     if accelerator.num_processes > 1:
         sums = accelerator.reduce(sums.to(accelerator.device), "sum").cpu()
         sums[0] /= accelerator.num_processes
-    return float(sums[0]), int(sums[1])
+    return float(sums[0]), round(float(sums[1]))
 
 
 def _parts(fed: Fed, parts: int) -> list[tuple[Any, Tensor, Tensor]]:
@@ -324,15 +331,12 @@ def _parts(fed: Fed, parts: int) -> list[tuple[Any, Tensor, Tensor]]:
     return list(zip(portions, fed.targets.tensor_split(parts), fed.labels.tensor_split(parts), strict=True))
 
 
-def _keep_on_the_way(trainer: _Trainer, position: Position, check: Callable[[], None]) -> None:
-    """Write a checkpoint in the middle of an epoch when one was long ago, or when the process is to end."""
-    try:
-        check()
-    except KeyboardInterrupt:
-        trainer.write(position)
-        raise
-    if not trainer.stage.feed.kept and time.perf_counter() - trainer.written > _LONG:
-        trainer.write(position)
+def _agreed(job: Job, asked: Asked) -> tuple[bool, bool]:
+    """Whether any process is asked to stop, and whether the time is over for the first one."""
+    told = torch.tensor([float(asked.by is not None), float(job.main and _late(job))])
+    if job.accelerator.num_processes > 1:
+        told = job.accelerator.reduce(told.to(job.accelerator.device), "sum").cpu()
+    return bool(told[0] > 0), bool(told[1] > 0)
 
 
 def _validated(
@@ -370,15 +374,18 @@ def _scores(trainer: _Trainer, position: Position) -> tuple[Scores, dict[str, Te
 
 
 def _score(trainer: _Trainer) -> Scores:
-    stage, val = trainer.stage, trainer.val
-    return scored(
+    """Of the validation split; of many processes each scores its share, no image twice."""
+    stage, share = trainer.stage, share_of(trainer.stage.job.accelerator)
+    val = trainer.val.with_rows(np.arange(share.rank, len(trainer.val), share.world))
+    scores = scored(
         trainer.model,
         stage.feed.plain(val, _EVALUATION_BATCH),
         val,
-        class_weights(val, stage.recipe),
+        class_weights(trainer.val, stage.recipe),
         count=_EVALUATION_BATCH,
         autocast=stage.autocast(),
     )
+    return scores if share.world == 1 else gathered(scores, len(trainer.val), share.world)
 
 
 def _averaging(recipe: Recipe, position: Position) -> int:
@@ -467,8 +474,8 @@ def _within_budget(trainer: _Trainer, position: Position, seconds: float) -> Pos
     deadline, done = trainer.stage.job.deadline, position.epoch - position.phase_epoch
     if deadline is None:
         return position
-    fitting = done + max(0, int((deadline - time.perf_counter()) / seconds))
-    known = position.limit or trainer.stage.recipe.epochs
+    (more,) = broadcast_object_list([int((deadline - time.perf_counter()) / seconds)])  # the first process decides
+    fitting, known = done + max(0, more), position.limit or trainer.stage.recipe.epochs
     return replace(position, limit=min(known, fitting)) if fitting < known else position
 
 

@@ -238,6 +238,15 @@ _LIMITS: dict[str, tuple[float, float]] = {
     "augment.shift": (0, 1),
     "augment.rotate": (0, 180),
     "augment.zoom": (0, 0.95),
+    "augment.shear": (0, 80),
+    "augment.brightness": (0, 1),
+    "augment.contrast": (0, 1),
+    "augment.saturation": (0, 1),
+    "augment.hue": (0, 0.5),
+    "augment.blur": (0, 99),
+    "augment.erase": (0, 1),
+    "augment.policy_ops": (1, 10),
+    "augment.policy_strength": (0, 30),
 }
 """Smallest and largest value that makes sense, both allowed."""
 

@@ -5,16 +5,18 @@ from __future__ import annotations
 import copy
 import ctypes
 import math
+import os
 import sys
 import time
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate import Accelerator
+from accelerate import Accelerator, InitProcessGroupKwargs
 from torch import Tensor, nn
 
 from discern.errors import UsageError
@@ -47,16 +49,28 @@ class Arithmetic:
 
 
 def accelerator() -> Accelerator:
-    """The device at hand, through accelerate: the CUDA GPU when there is one, else the CPU.
+    """The device at hand, through accelerate: the CUDA GPU when there is one, else the CPU; and the other processes.
 
-    Precision is not accelerate's here: its setting holds for a whole process, ours for a run. Raises UsageError under
-    a launcher of many processes, for which the loop is not made yet.
+    Precision is not accelerate's here: its setting holds for a whole process, ours for a run.
     """
     _keep_freed_memory()
-    found = Accelerator(mixed_precision="no", cpu=not torch.cuda.is_available())
-    if found.num_processes > 1:
-        raise UsageError("Discern trains in one process: start it without torchrun or accelerate launch.")
-    return found
+    _as_slurm_says()
+    patience = InitProcessGroupKwargs(timeout=timedelta(days=2))  # while the first process reads the images
+    return Accelerator(mixed_precision="no", cpu=not torch.cuda.is_available(), kwargs_handlers=[patience])
+
+
+def _as_slurm_says() -> None:
+    """Started by srun, the processes find each other as torch's own launcher would have it."""
+    known = os.environ
+    if "WORLD_SIZE" in known or int(known.get("SLURM_STEP_NUM_TASKS", "1")) < 2:
+        return
+    known |= {
+        "RANK": known["SLURM_PROCID"],
+        "LOCAL_RANK": known["SLURM_LOCALID"],
+        "WORLD_SIZE": known["SLURM_STEP_NUM_TASKS"],
+        "MASTER_ADDR": known.get("SLURM_LAUNCH_NODE_IPADDR", "127.0.0.1"),
+        "MASTER_PORT": str(20_000 + int(known["SLURM_JOB_ID"]) % 20_000),
+    }
 
 
 def _keep_freed_memory() -> None:

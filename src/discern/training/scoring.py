@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from accelerate.utils import gather_object
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -57,6 +58,15 @@ def scored(
         losses=torch.cat(losses),
         right=hits,
     )
+
+
+def gathered(scores: Scores, count: int, world: int) -> Scores:
+    """The scores of a split of `count` images, of which every process has scored every world-th."""
+    parts: list[Any] = gather_object([(scores.losses, scores.right)])
+    losses, right = torch.empty(count), torch.empty(count)
+    for rank, (some, hits) in enumerate(parts):
+        losses[rank::world], right[rank::world] = some, hits
+    return Scores(loss=losses.mean().item(), accuracy=right.mean().item(), losses=losses, right=right)
 
 
 def class_weights(dataset: Dataset, recipe: Recipe) -> Float[Tensor, " class"]:
