@@ -96,10 +96,23 @@ def test_weights_of_another_network_are_refused_with_the_keys_that_differ(tmp_pa
     with pytest.raises(UsageError, match="holds weights of test_resnet, not test_vit; name that model"):
         load_backbone("test_vit", str(folder))
     with pytest.raises(UsageError, match="does not hold weights of test_efficientnet") as refusal:
-        load_backbone("test_efficientnet", str(folder / "model.safetensors"))
+        load_backbone("test_efficientnet", str(shutil.copy(folder / "model.safetensors", tmp_path)))
     assert "it misses conv_stem.weight, " in str(refusal.value)
     assert re.search(r"it does not know conv1\.0\.\S+, \S+, \S+ and \d+ more", str(refusal.value))
     assert "name the model they are of" in str(refusal.value)
+
+
+def test_a_file_has_the_description_beside_it_and_is_not_said_to_be_timms_without_one(tmp_path):
+    folder = published(tmp_path / "weights")
+    told = json.loads((folder / "config.json").read_text())
+    told["pretrained_cfg"] |= {"mean": [0.1, 0.2, 0.3], "license": "cc-by-nc-4.0"}
+    (folder / "config.json").write_text(json.dumps(told))
+    beside = find_published("test_resnet", str(folder / "model.safetensors"))
+    assert (beside.mean, beside.licence, beside.free) == ((0.1, 0.2, 0.3), "cc-by-nc-4.0", False)
+    with pytest.raises(UsageError, match="holds weights of test_resnet, not test_efficientnet; name that model"):
+        find_published("test_efficientnet", str(folder / "model.safetensors"))
+    alone = find_published("test_resnet", str(shutil.copy(folder / "model.safetensors", tmp_path)))
+    assert alone.licence is None
 
 
 def test_a_layer_too_few_too_many_or_of_another_shape_is_named(tmp_path):

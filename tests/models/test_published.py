@@ -135,7 +135,8 @@ def test_generalised_means_lie_between_means_and_maxima_and_do_not_overflow():
     ("architecture", "size", "like"),
     [
         ("test_resnet", 64, "gem"),
-        ("test_efficientnet", 64, "gem"),
+        ("mobilenetv2_035", 64, "gem"),
+        ("test_efficientnet", 64, "own"),  # its last activation gives negative values
         ("test_vit3", 160, "own"),
         ("levit_128s", 224, "own"),
     ],

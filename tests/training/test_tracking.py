@@ -1,5 +1,7 @@
 import json
+import subprocess
 import sys
+import time
 
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -8,7 +10,6 @@ from wandb.proto.wandb_internal_pb2 import Record
 from discern.errors import MissingExtra, UnknownName
 from discern.progress import Silent
 from discern.runs.run import create_run
-from discern.training import tracking
 from discern.training.recipe import Recipe
 from discern.training.tracking import TRACKERS, Tracker, refuse_trackers, tracked
 
@@ -63,9 +64,19 @@ def events(run):
 
 
 def records(folder):
-    """What an offline run of W&B has written: its log is LevelDB's, in blocks, of W&B's own messages."""
+    """What an offline run of W&B has written, once its service, another process, has written the end."""
     (file,) = folder.glob("*.wandb")
-    data, at, found, parts = file.read_bytes(), 7, [], b""
+    for _ in range(200):
+        found = unpacked(file.read_bytes())
+        if any(each.WhichOneof("record_type") == "exit" for each in found):
+            return found
+        time.sleep(0.05)
+    raise AssertionError(f"{file} has no end")
+
+
+def unpacked(data):
+    """W&B's messages in a log of LevelDB's form: records, whole or in parts, in blocks of 32 KiB."""
+    at, found, parts = 7, [], b""
     while at + 7 <= len(data):
         if 32768 - at % 32768 < 7:
             at += 32768 - at % 32768
@@ -84,7 +95,8 @@ def histories(run):
     found = []
     for folder in sorted((run.path / "wandb").glob("offline-run-*")):
         rows = [each.history for each in records(folder) if each.WhichOneof("record_type") == "history"]
-        found.append({row.step.num: {"/".join(i.nested_key) or i.key: i.value_json for i in row.item} for row in rows})
+        values = [{"/".join(i.nested_key) or i.key: i.value_json for i in row.item} for row in rows]
+        found.append({int(each["_step"]): each for each in values})
     return found
 
 
@@ -124,9 +136,8 @@ def test_wandb_has_the_recipe_and_every_value_at_its_epoch(begun):
     assert said == [f"Followed by wandb: wandb sync {folder}"]
     (rows,) = histories(run)
     assert list(rows) == [1, 2, 3]
-    assert rows[2].items() >= {"train_loss": "0.5", "val_loss": "1", "step": "14"}.items() or float(
-        rows[2]["val_loss"]
-    )
+    logged = {key: float(value) for key, value in rows[2].items() if not key.startswith("_")}
+    assert logged == {key: value for key, value in line(2).items() if key != "epoch"}
     (about,) = [each.run for each in records(folder) if each.WhichOneof("record_type") == "run"]
     assert (about.project, about.display_name) == ("discern", "my-run")
     assert {each.key: each.value_json for each in about.config.update}["batch_size"] == "17"
@@ -239,6 +250,7 @@ def test_a_folder_of_runs_is_not_taken_for_a_package(tmp_path, monkeypatch):
         refuse_trackers(["half_tracker"])
 
 
-def test_no_tracker_is_imported_before_it_is_needed():
-    assert "wandb" not in vars(tracking) or callable(vars(tracking)["wandb"])
-    assert "mlflow.tracking" not in sys.modules or "mlflow" in TRACKERS
+def test_trackers_are_imported_when_they_are_needed():
+    code = "import sys, discern.training.tracking; print({'tensorboard', 'wandb', 'mlflow'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"

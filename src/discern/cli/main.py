@@ -99,8 +99,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     words = [word for word in words if word != "--debug"]
     try:
         with terminable():
-            cli.main(args=words, prog_name="discern", standalone_mode=False)
-        code = 0
+            left = cli.main(args=words, prog_name="discern", standalone_mode=False)
+        code = left if isinstance(left, int) else 0  # click gives back what Exit was raised with
     except click.exceptions.Exit as exit_:
         code = exit_.exit_code
     except click.exceptions.NoArgsIsHelpError as error:
@@ -135,6 +135,8 @@ def _trace(debug: bool) -> None:
 
 def _refuse(sentence: str, kind: str, code: int, words: list[str]) -> int:
     """Say why in one sentence, as a JSON object too where one was asked for; the exit code."""
+    if os.environ.get("RANK", "0") != "0":  # of many processes the first one speaks
+        return code
     if "--json" in words:
         click.echo(json.dumps({"error": sentence, "kind": kind, "exit_code": code}, ensure_ascii=False))
     click.echo(f"Error: {sentence}", err=True)

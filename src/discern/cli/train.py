@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shlex
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -46,6 +48,7 @@ if TYPE_CHECKING:
 @click.option("--time-budget", metavar="TIME", help="End within it, judging included: 90s, 10m, 1.5h.")
 @click.option("--final", is_flag=True, default=None, help="Train on the validation images too.")
 @click.option("--overfit", type=int, metavar="N", help="Learn N images by heart: a check that it can learn.")
+@click.option("--processes", type=click.IntRange(1, 4096), help="Train in so many processes on this machine.")
 @leakage_option
 @because_option
 @group_option
@@ -94,8 +97,13 @@ def command(
     discern train photos/ --track tensorboard --track wandb     followed there, too
     discern train --resume runs/cnn-basic-1
     """
+    if (processes := common.pop("processes")) and processes > 1 and "WORLD_SIZE" not in os.environ:
+        from discern.cli.launcher import launch
+
+        raise click.exceptions.Exit(launch(sys.argv[1:], processes))
     from discern.cli.terminal import Terminal
     from discern.steps import train as step
+    from discern.steps.together import is_first
 
     given = {key: value for key, value in common.items() if value is not None}
     if resume is not None:
@@ -109,6 +117,8 @@ def command(
         recipe = _recipe(given.pop("recipe", None), given.pop("weights", None), given, settings(changes))
         data = open_dataset(photos, val=val, test=test, group_by=recipe.group_by, progress=Terminal())
         run = step.train(data, recipe=recipe, runs=runs, name=name, track=track, progress=Terminal())
+    if not is_first():
+        return
     if as_json:
         answer(run.summary())
         return

@@ -11,7 +11,7 @@ import fnmatch
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -142,9 +142,14 @@ def find_published(architecture: str, weights: str = "auto", *, trust_pickle: bo
             )
         if path.suffix not in (*_PICKLES, ".safetensors"):
             raise UsageError(_no_weights(weights))
-        return _known_as(architecture, timm.get_pretrained_cfg(architecture), path, str(path))
+        if path.with_name("config.json").is_file():
+            return _described(architecture, path.with_name("config.json"), path, str(path))
+        known = _known_as(architecture, timm.get_pretrained_cfg(architecture), path, str(path))
+        return replace(known, licence=None)  # timm knows that of its own weights
     if weights.count("/") == 1 and not weights.startswith((".", "/", "~")) and not path.suffix:
-        return _in_folder(architecture, _fetched(weights, "config.json", "model.safetensors").parent, weights)
+        return _in_folder(
+            architecture, _fetched(weights, "config.json", "model.safetensors", of_user=True).parent, weights
+        )
     raise UsageError(_no_weights(weights))
 
 
@@ -211,15 +216,18 @@ def _from_timm(architecture: str) -> Published:
     return _known_as(architecture, config, _fetched(config.hf_hub_id, "model.safetensors"), config.hf_hub_id)
 
 
-def _fetched(repository: str, *files: str) -> Path:
+_NOT_HERE = "no folder here has that name either: "
+
+
+def _fetched(repository: str, *files: str, of_user: bool = False) -> Path:
     """The last of the files, once all are there."""
     try:
         return [hub.fetched(repository, file) for file in files][-1]
     except Exception as error:  # the hub's client raises all kinds, and none of them has a common ancestor
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise UsageError(
-            f"The weights {repository} could not be fetched ({reason}); connect to the network once, give a copy of "
-            "them with --weights PATH, or begin from scratch with --weights none."
+            f"The weights {repository} could not be fetched ({reason}); {_NOT_HERE if of_user else ''}connect to the "
+            "network once, give a copy of them with --weights PATH, or begin from scratch with --weights none."
         ) from error
 
 
@@ -228,6 +236,11 @@ def _in_folder(architecture: str, folder: Path, source: str) -> Published:
     file, told = folder / "model.safetensors", folder / "config.json"
     if not file.is_file() or not told.is_file():
         raise UsageError(_no_weights(source))
+    return _described(architecture, told, file, source)
+
+
+def _described(architecture: str, told: Path, file: Path, source: str) -> Published:
+    """Weights with timm's description of them."""
     try:
         record = json.loads(told.read_text(encoding="utf-8"))
         config, of = record.get("pretrained_cfg", record), record["architecture"]

@@ -232,9 +232,17 @@ def folded(part: fx.GraphModule) -> fx.GraphModule:
 
 
 def inference_norms(network: nn.Module, learning: Collection[str]) -> None:
-    """Put batch norms whose own parameters are not `learning` into inference mode: their statistics stay."""
+    """Put batch norms of which nothing is `learning` into inference mode: their statistics stay.
+
+    A norm without parameters goes with those of the layer that it is part of.
+    """
     for name, layer in network.named_modules():
-        if isinstance(layer, _BatchNorm) and f"{name}.weight" not in learning:
+        if not isinstance(layer, _BatchNorm):
+            continue
+        own = [f"{name}.{each}" for each, _ in layer.named_parameters()]
+        around = f"{name.rpartition('.')[0]}."
+        learns = any(each in learning for each in own) if own else any(each.startswith(around) for each in learning)
+        if not learns:
             layer.eval()
 
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
+import torch
 from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor, nn
@@ -38,7 +39,7 @@ class PublishedConfig:
     pool: Pool = "own"
     """How a map becomes a vector: the architecture's own way (averages, mostly), averages, maxima, both side by side,
     or generalised means ('gem'), between the two: the bars of letterboxed pictures count for less. 'auto' is 'gem'
-    where the architecture has one pool over its last map, else 'own'."""
+    where the architecture has one pool over a last map without negative values, else 'own'."""
     neck: bool = True
     """Whether layers stay that the architecture has between its pool and its classifier."""
     dense: tuple[Width, ...] = ()
@@ -158,7 +159,7 @@ class PublishedNet(Network):
         from timm.layers.adaptive_avgmax_pool import SelectAdaptivePool2d
 
         pools = [layer for layer in self.features.modules() if isinstance(layer, SelectAdaptivePool2d)]
-        if len(pools) != 1 and self.config.pool == "auto":
+        if self.config.pool == "auto" and (len(pools) != 1 or not self._never_negative()):
             return
         if len(pools) != 1:
             raise UsageError(f"{self.config.architecture} has no pool over its last map; take pool 'own'.")
@@ -166,6 +167,18 @@ class PublishedNet(Network):
         channels_last = getattr(self.features, "output_fmt", "NCHW") == "NHWC"
         means = GeneralizedMean(places=(1, 2), keep=not flat) if channels_last else GeneralizedMean()
         pools[0].register_module("pool", means)
+
+    @torch.no_grad()
+    def _never_negative(self) -> bool:
+        """Whether the last map ends in a rectifier, whatever the weights; a root needs what is not negative."""
+        if next(self.features.parameters()).is_meta:
+            return False  # an outline is counted, not run, and no pool has weights
+        was = self.features.training
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            least = self.features.eval().forward_features(torch.randn(1, 3, self.size, self.size)).min()  # type: ignore[operator]
+        self.features.train(was)
+        return bool(least >= 0)
 
     def _refuse_size(self, size: int) -> None:
         config: Any = self.features.pretrained_cfg

@@ -161,7 +161,12 @@ def find(name: str) -> ModelEntry:
     if not timm.is_model(name):
         known = [*MODELS, *timm.list_models()]
         raise UnknownName("model", name, known if difflib.get_close_matches(name, known, cutoff=0.5) else MODELS)
-    own = timm.get_pretrained_cfg(name)
+    try:
+        own = timm.get_pretrained_cfg(name)
+    except RuntimeError as error:  # of a tag
+        plain, _, tag = name.partition(".")
+        tags = [each.partition(".")[2] for each in timm.list_pretrained(f"{plain}.*")]
+        raise UnknownName(f"weights of {plain}", tag, tags) from error
     size = int(own.input_size[-1]) if own is not None else 224
     config = PublishedConfig(architecture=name, input_size=size, weights="auto", pool="auto", dropout=0.2)
     return ModelEntry(about="A published network from timm, with its weights.", config=config)
@@ -213,7 +218,8 @@ def build(
     if published is not None and isinstance(network, PublishedNet):
         network.load_published(published)
     if published is not None and isinstance(network, VGG):
-        network.load_published(load_backbone(published.architecture, str(published.file)).network.state_dict())
+        whole = load_backbone(published.architecture, str(published.file), trust_pickle=True)  # asked for before
+        network.load_published(whole.network.state_dict())
     return network
 
 

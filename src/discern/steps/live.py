@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import replace
 
 import numpy as np
@@ -74,8 +74,7 @@ def _show_first_batch(job: Job) -> None:
     if file.exists():
         return
     feed = replace(image_feed(job, job.model), recipe=_seen(job.recipe))
-    with closing(feed.epoch(train, 0)) as batches:
-        fed = next(batches)
+    fed = next(feed.epoch(train, 0))
     pictures = pictured(fed.inputs[:_SHOWN], job.preprocessing)
     captions = [shares(each, train.classes) for each in fed.targets[:_SHOWN].cpu()]
     with writing(file) as temporary:

@@ -89,7 +89,9 @@ def _features(dataset: Dataset, pixels: Pixels, backbone: str | None, weights: s
     from discern.models.backbones import load_backbone  # torch and timm take seconds to import
     from discern.training.frozen import features
 
-    return features(dataset, pixels, load_backbone(backbone, weights), progress=progress).astype(np.float32)
+    found = load_backbone(backbone, weights)
+    progress.say(f"Weights: {found.name} (licence: {found.licence or 'not stated'})")
+    return features(dataset, pixels, found, progress=progress).astype(np.float32)
 
 
 def _scores(dataset: Dataset, findings: list[Finding]) -> pl.DataFrame:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -91,15 +92,20 @@ def settle(data: Data, plan: Recipe, progress: Progress, *, model: str | None = 
     if before is not None:
         plan = continued(plan, before, model=model)
     listing = listed(data, group_by=plan.group_by)
+    plan = _found(plan)
     published = None if before else weights_for(plan, progress)
     size = plan.size or _size(plan, published, gpu=device.type != "cpu")
-    phases = plan.phases or (_transfer(plan) if published else ())
+    phases = plan.phases
+    if not phases and published:
+        phases = _transfer(plan)
     outline = zoo.outline(plan.model, classes=len(listing.classes), size=size, changes=plan.network)
     refuse_large(outline, phases, device=device)
     if before is not None:
         network = network_of(before, listing.classes, progress)
     else:
         network = fresh(plan, published, classes=len(listing.classes), size=size)  # first, as it may refuse the size
+    if not plan.phases:
+        phases = _distinct(phases, network)
     _refuse_growing(plan, network, size)
     prepared = prepare(listing, plan, size=size, progress=progress)
     if before is not None:
@@ -168,6 +174,14 @@ def weights_for(plan: Recipe, progress: Progress) -> Published | None:
     return published
 
 
+def _found(plan: Recipe) -> Recipe:
+    """Weights in a file or folder by their whole path: the recipe is good from other folders, too."""
+    named = plan.network.get("weights")
+    if not isinstance(named, str) or not Path(named).expanduser().exists():
+        return plan
+    return replace(plan, network={**plan.network, "weights": str(Path(named).expanduser().absolute())})
+
+
 def _alone(plan: Recipe) -> Recipe:
     """To learn a few images by heart nothing is varied, mixed, smoothed or held back."""
     if plan.overfit is None:
@@ -191,10 +205,24 @@ def _refuse_growing(plan: Recipe, network: Network, size: int) -> None:
 
 
 def _transfer(plan: Recipe) -> tuple[Phase, ...]:
-    """The usual phases; a number of epochs that was asked for is the most for each."""
-    if plan.epochs == Recipe.epochs:
-        return TRANSFER
-    return tuple(replace(phase, epochs=min(phase.epochs or plan.epochs, plan.epochs)) for phase in TRANSFER)
+    """The usual phases, with what the plan says of epochs (the most for each), rate (the first's) and patience."""
+    usual, phases = Recipe(), list(TRANSFER)
+    if plan.epochs != usual.epochs:
+        phases = [replace(phase, epochs=min(phase.epochs or plan.epochs, plan.epochs)) for phase in phases]
+    if plan.learning_rate != usual.learning_rate:
+        factor = plan.learning_rate / (phases[0].learning_rate or plan.learning_rate)
+        phases = [replace(phase, learning_rate=(phase.learning_rate or 0.0) * factor) for phase in phases]
+    if plan.patience != usual.patience:
+        most = max(phase.epochs or plan.epochs for phase in phases)
+        phases = [replace(phase, patience=plan.patience or most) for phase in phases]
+    return tuple(phases)
+
+
+def _distinct(phases: Sequence[Phase], network: Network) -> tuple[Phase, ...]:
+    """Without phases that would train once more what the one before trained: where the layers below are fixed."""
+    learnable = {name for name, value in network.named_parameters() if value.requires_grad}
+    parts = [frozenset(trained(network, phase.train) & learnable) for phase in phases]
+    return tuple(phase for k, phase in enumerate(phases) if k == 0 or parts[k] != parts[k - 1])
 
 
 def _arithmetic(

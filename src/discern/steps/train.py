@@ -19,6 +19,7 @@ from discern.data.sources import Data
 from discern.data.streaming import Stream, images_of
 from discern.errors import DataError, NotARun
 from discern.files import write_json
+from discern.models import zoo
 from discern.models.network import Network
 from discern.models.preprocessing import Preprocessing
 from discern.progress import Logged, Progress
@@ -30,7 +31,7 @@ from discern.steps.judge import judge, judging_time
 from discern.steps.live import live
 from discern.steps.setting import Setting, fresh, job_of, settle, weights_for
 from discern.steps.together import agreed, first_alone, heard, is_first
-from discern.training.checkpoint import PREVIOUS
+from discern.training.checkpoint import PREVIOUS, last_whole
 from discern.training.loop import fit
 from discern.training.recipe import Recipe, load_recipe
 from discern.training.tracking import refuse_trackers
@@ -69,7 +70,7 @@ def train(
 
 def _begun(runs: Path, name: str | None, setting: Setting, track: Sequence[str]) -> Run:
     """A new Run with all that is known before training."""
-    tracking = {"tracking": {each: {} for each in track}} if track else {}
+    tracking: dict[str, Any] = {"tracking": {each: {} for each in track}} if track else {}
     run = create_run(runs, name, setting.plan.model, {**setting.record(), **tracking})
     setting.plan.write(run.recipe_file)
     setting.dataset.write(run.path / "dataset.parquet")
@@ -109,7 +110,9 @@ def _resume(run: Run, progress: Progress, start: float) -> Run:
         raise DataError(
             f"The images below {dataset.root} have changed since {run} began; put them back, or start a new run."
         )
-    if plan.begin:
+    if last_whole(run.checkpoint("last")):
+        network = zoo.from_record(run.info["model"])  # the checkpoint has all weights
+    elif plan.begin:
         network = network_of(open_run(plan.begin), dataset.classes, progress)
     else:
         network = fresh(plan, weights_for(plan, progress), classes=len(dataset.classes), size=plan.size or 0)

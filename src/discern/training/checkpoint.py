@@ -162,8 +162,8 @@ def position_of(path: Path) -> Position:
 def load_weights(path: Path, model: nn.Module) -> None:
     """Put the weights of a checkpoint into `model`."""
     with safe_open(path, framework="pt") as file:
-        weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
-    model.load_state_dict({name.removeprefix("model."): value for name, value in weights.items()})
+        names = [name for name in file.keys() if name.startswith("model.")]  # noqa: SIM118 - not a mapping
+        model.load_state_dict({name.removeprefix("model."): file.get_tensor(name) for name in names})
 
 
 def note_of(path: Path) -> dict[str, Any]:

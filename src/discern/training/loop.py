@@ -73,6 +73,8 @@ def fit(job: Job, progress: Progress) -> Position:
     learnable = frozenset(name for name, value in network.named_parameters() if value.requires_grad)
     kept = last_whole(job.run.checkpoint("last"))
     position = position_of(kept) if kept else Position()
+    if kept:
+        load_weights(kept, network)
     phases = job.recipe.phases or (Phase(),)
     while True:
         phase = phases[position.phase]
@@ -80,7 +82,7 @@ def fit(job: Job, progress: Progress) -> Position:
             load_weights(job.run.checkpoint(_chosen(job)), network)
         start = time.perf_counter()
         stage = stage_of(job, network, phases[position.phase :], learnable, progress)
-        position = _fit_phase(stage, phase, position, progress)
+        position = _fit_phase(stage, phase, position, progress, spent=time.perf_counter() - start)
         job.accelerator.wait_for_everyone()  # the checkpoints are written
         if job.recipe.phases and job.main:
             _note_phase(job, phase, position, time.perf_counter() - start)
@@ -186,8 +188,8 @@ def _trainer(stage: Stage, phase: Phase) -> _Trainer:
     )
 
 
-def _fit_phase(stage: Stage, phase: Phase, position: Position, progress: Progress) -> Position:
-    """One phase, from its beginning or from where checkpoints/last left it."""
+def _fit_phase(stage: Stage, phase: Phase, position: Position, progress: Progress, *, spent: float) -> Position:
+    """One phase, from its beginning or from where checkpoints/last left it; `spent` are seconds of frozen work."""
     job, recipe = stage.job, stage.recipe
     trainer = _trainer(stage, phase)
     if position.epoch > position.phase_epoch or position.batch:
@@ -195,6 +197,7 @@ def _fit_phase(stage: Stage, phase: Phase, position: Position, progress: Progres
         if kept is not None:
             position = load_resumable(kept, stage.network, trainer.optimizer, trainer.beside)
             trainer.note = note_of(kept)
+    position = replace(position, seconds=position.seconds + spent)
     trainer.metrics = job.run.metrics[: position.epoch] if position.epoch else []
     bar = _bar(trainer, position) if position.phase and len(trainer.val) else None
     length = epoch_length(trainer.train, recipe.balance)

@@ -288,7 +288,10 @@ def about_recipe(name: str) -> str:
 def recipe_from_mapping(values: Mapping[str, Any], place: str) -> Recipe:
     """A Recipe from plain values; `place` says in errors where they came from."""
     _known(values, Recipe, "recipe key", place)
-    for phase in values.get("phases") or ():
+    phases = values.get("phases") or ()
+    if not isinstance(phases, list | tuple):
+        raise UsageError(f"{place}: phases = {phases!r} is not possible: give a list, such as [{{train: head}}].")
+    for phase in phases:
         if isinstance(phase, Mapping):
             _known(phase, Phase, "phase key", place)
     if isinstance(values.get("augment"), Mapping):
@@ -297,6 +300,11 @@ def recipe_from_mapping(values: Mapping[str, Any], place: str) -> Recipe:
         recipe = _VALID.validate_python(dict(values))
     except pydantic.ValidationError as error:
         first = error.errors()[0]
+        if first["loc"][:1] == ("phases",) and "train" in first["loc"]:
+            raise UsageError(
+                f"{place}: phases: train = {first['input']!r} is not possible: give 'head', 'all', a number of layers "
+                "(4), a share of them (0.3), or names of layers ([layer4])."
+            ) from error
         key = ".".join(str(part) for part in first["loc"] if isinstance(part, str) and not part.isupper())
         raise UsageError(f"{place}: {key} = {first['input']!r} is not possible: {first['msg']}.") from error
     augment = {f"augment.{key}": value for key, value in asdict(recipe.augment).items()}

@@ -82,15 +82,17 @@ def wandb(run: Run, memory: Memory) -> Tracker:
     import wandb as package
 
     given = os.environ
+    mode: Any = given.get("WANDB_MODE")
     key = given.get("WANDB_RUN_ID") or memory.get("id") or uuid.uuid4().hex[:8]
     quiet: dict[str, Any] = {"console": "off", "silent": True}  # Discern tells the progress, and tells it once
     settings = {name: value for name, value in quiet.items() if f"WANDB_{name.upper()}" not in given}
     there = package.init(
-        project=None if "WANDB_PROJECT" in given else _PROJECT,
-        name=None if "WANDB_NAME" in given else run.name,
-        dir=None if "WANDB_DIR" in given else str(run.path),
+        project=given.get("WANDB_PROJECT", _PROJECT),
+        name=given.get("WANDB_NAME", run.name),
+        dir=given.get("WANDB_DIR", str(run.path)),
         id=key,
-        resume=None if "WANDB_RESUME" in given else "allow",
+        mode=mode,
+        resume="allow",
         config=None if memory else yaml.safe_load(_recipe_text(run)),
         reinit="create_new",  # the caller may have a run of his own
         settings=package.Settings(**settings),
