@@ -70,8 +70,8 @@ def section(turns: list[Turn]) -> str:
     return (
         f"`discern train CIFAR10 --recipe fast` with an empty cache, n = {len(turns[0].told['right']):,} test images: "
         f"mean test top-1 {statistics.mean(found):.4f} ({min(found):.4f} to {max(found):.4f}), slowest "
-        f"{max(each.seconds for each in turns) / 60:.1f} minutes. Claimed for the recipe as it is: {ACCURACY:.0%} within "
-        f"{MINUTES:.0f} minutes.\n\n{measure.table(columns, rows)}"
+        f"{max(each.seconds for each in turns) / 60:.1f} minutes. Claimed for the recipe as it is: {ACCURACY:.0%} "
+        f"within {MINUTES:.0f} minutes.\n\n{measure.table(columns, rows)}"
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 import click
@@ -68,4 +69,7 @@ def command(
         answer({"table": str(out), "images": len(table), "features": width})
         return
     click.echo(f"Table   {out}   {len(table):,} images, {width:,} features each")
-    click.echo(f"Next    discern train {photos} --model {model}    its head learns from the same features")
+    named = f" --weights {shlex.quote(weights)}" if weights else ""
+    click.echo(
+        f"Next    discern train {shlex.quote(photos)} --model {model}{named}    its head learns from the same features"
+    )

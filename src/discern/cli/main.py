@@ -122,6 +122,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         code = 0
     except Exception as error:
         _trace(debug)
+        if isinstance(error, MemoryError) or "can't allocate memory" in str(error) or "out of memory" in str(error):
+            sentence = "There is not enough memory for this: take a smaller network, size or batch_size."
+            sys.exit(_refuse(sentence, type(error).__name__, 2, words))
         told = " ".join(str(error).split())
         sentence = f"A bug in Discern: {type(error).__name__}: {told}; --debug shows where."
         code = _refuse(sentence, type(error).__name__, 1, words)

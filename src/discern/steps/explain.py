@@ -12,13 +12,16 @@ import polars as pl
 import torch
 from jaxtyping import UInt8
 from PIL import Image
+from torch import Tensor
 
 from discern.data.decode import Fit
 from discern.data.scan import load_images
 from discern.deploy.predict import Predictor, image_files, load_predictor
+from discern.errors import UsageError
 from discern.explanation.cam import grad_cam
 from discern.explanation.panels import panel
 from discern.files import write_json, writing
+from discern.models.network import Network
 from discern.progress import Logged, Progress
 from discern.runs.predictions import Predictions
 from discern.runs.run import Run, open_run
@@ -42,6 +45,8 @@ def explain(
     """
     run, progress = run if isinstance(run, Run) else open_run(run), progress or Logged()
     predictor = load_predictor(run)
+    if not _has_map(predictor):
+        raise UsageError(f"{run.model} has no last map of places, so there is nothing to draw heat maps from.")
     folder = run.path / "explanations"
     if images is None:
         records, squares = _telling(run, predictor)
@@ -58,6 +63,22 @@ def explain(
             advance(len(part), "")
     write_json(folder / "explanations.json", records)
     return [{"path": str(folder / record["file"]), **record} for record in records]
+
+
+def mapped(run: Run) -> bool:
+    """Whether the Run's network has a last map of places, without which there are no heat maps."""
+    return _has_map(load_predictor(run))
+
+
+@torch.no_grad()
+def _has_map(predictor: Predictor) -> bool:
+    network, size = cast(Network, predictor.model), predictor.preprocessing.size
+    device = next(network.parameters()).device
+    try:
+        maps = network.as_map(network.forward_features(torch.zeros(1, 3, size, size, device=device)))
+    except (AttributeError, IndexError, RuntimeError, TypeError, ValueError):  # lists, or tokens of another order
+        return False
+    return isinstance(maps, Tensor) and maps.dim() == 4 and min(maps.shape[2:]) > 1
 
 
 def _telling(run: Run, predictor: Predictor) -> tuple[list[dict[str, Any]], UInt8[np.ndarray, "image s s 3"]]:

@@ -26,7 +26,7 @@ from discern.progress import Logged, Progress
 from discern.report.html import write_report
 from discern.runs.run import Run, create_run, open_run, refuse_place, working_on
 from discern.steps.continuing import network_of
-from discern.steps.explain import explain
+from discern.steps.explain import explain, mapped
 from discern.steps.judge import judge, judging_time
 from discern.steps.live import live
 from discern.steps.setting import Setting, fresh, job_of, settle, weights_for
@@ -143,8 +143,10 @@ def _train_and_judge(
         start = time.perf_counter()
         run.update(status="judging", epochs=position.epoch)
         judged = judge(run, plan, dataset, pixels, progress)
-        if judged != ["train"]:
+        if judged != ["train"] and mapped(run):
             explain(run, progress=progress)
+        elif judged != ["train"]:
+            progress.say(f"{run.model} has no last map of places: there are no heat maps.")
         seconds = seconds_before + position.seconds + time.perf_counter() - start
         run.update(seconds=round(seconds, 2), training_seconds=round(position.seconds, 2))
         if judged != ["train"]:

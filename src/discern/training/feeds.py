@@ -204,6 +204,7 @@ def kept_feed(
     recipe = job.recipe
     found, *others = cuts(network.eval(), [trained, *later])
     if found is None:
+        progress.say(f"{recipe.model} cannot be followed below its trained layers, so all of it runs in every step.")
         return None
     used = job.dataset.table["split"].is_in(["train", "val"]).to_numpy()
     taught = job.dataset.table["split"].to_numpy() == "train"

@@ -29,11 +29,11 @@ from discern.data.dataset import Dataset
 from discern.data.pixels import Images, Pixels
 from discern.data.scan import DECODER_VERSION
 from discern.data.streaming import Stream
-from discern.files import cache_folder
+from discern.files import cache_folder, read_json, write_json
 from discern.models.backbones import Backbone, digest_of
 from discern.progress import Progress, Silent
 from discern.training.kept import Kept, name_of
-from discern.training.runtime import accelerator, forward_arithmetic
+from discern.training.runtime import Arithmetic, accelerator, forward_arithmetic
 
 PLAIN = Augmentation()
 
@@ -138,7 +138,14 @@ def activations(
     """
     folder = (cache or cache_folder()) / "features"
     every = np.ones(len(dataset), bool)
-    job = _Job(dataset=dataset, pixels=pixels, frozen=frozen, folder=folder, progress=progress or Silent())
+    job = _Job(
+        dataset=dataset,
+        pixels=pixels,
+        frozen=frozen,
+        folder=folder,
+        arithmetic=_quickest(dataset, pixels, frozen, folder),
+        progress=progress or Silent(),
+    )
     return Activations(
         plain=job.rows(PLAIN, range(1), every),
         varied=job.rows(augmentation, range(1, views + 1), every if varied is None else varied),
@@ -214,6 +221,7 @@ class _Job:
     pixels: Pixels | Stream
     frozen: Frozen
     folder: Path
+    arithmetic: Arithmetic
     progress: Progress
 
     def rows(self, augmentation: Augmentation, views: range, wanted: Bool[np.ndarray, " image"]) -> Rows:
@@ -237,7 +245,7 @@ class _Job:
 
     def _place(self, augmentation: Augmentation, tap: Tap) -> Path:
         pixels, frozen = self.pixels, self.frozen
-        way = [DECODER_VERSION, pixels.size, pixels.fit, tap.key, frozen.preprocessing]
+        way = [DECODER_VERSION, pixels.size, pixels.fit, tap.key, frozen.preprocessing, self.arithmetic.precision]
         text = json.dumps([*way, asdict(augmentation)])
         return self.folder / hashlib.blake2b(text.encode(), digest_size=12).hexdigest()
 
@@ -274,13 +282,11 @@ class _Job:
         """
         device = accelerator().device
         part = self.frozen.part.to(device).to(memory_format=torch.channels_last)
-        trial = next(self.pixels.in_order(index[:_TRIAL], _TRIAL))
-        arithmetic = forward_arithmetic(part, self.frozen.normalize(torch.from_numpy(trial).to(device)))
 
         @torch.inference_mode()
         def rows(images: Images, keys: Keys, view: int) -> list[Float[np.ndarray, "b width"]]:
             varied = _varied(images, augmentation, view, keys, device)
-            with arithmetic.autocast(device):
+            with self.arithmetic.autocast(device):
                 inputs = self.frozen.normalize(varied)
                 taps = part(inputs.contiguous(memory_format=torch.channels_last))
             return [_as_kept(torch.cat([each.flatten(1) for each in tap], dim=1)) for tap in taps]
@@ -299,6 +305,20 @@ class _Job:
                 yield forward
             finally:
                 torch.set_num_threads(threads)
+
+
+def _quickest(dataset: Dataset, pixels: Pixels | Stream, frozen: Frozen, folder: Path) -> Arithmetic:
+    """The part's arithmetic: measured the first time, and from then on what it was, or rows would differ by it."""
+    device = accelerator().device
+    known, name = folder / "arithmetic.json", f"{device.type}|{pixels.size}|{frozen.taps[0].key}"
+    told: dict[str, str] = read_json(known) if known.exists() else {}
+    if name not in told:
+        part = frozen.part.to(device).to(memory_format=torch.channels_last)
+        trial = next(pixels.in_order(dataset.index[:_TRIAL], _TRIAL))
+        found = forward_arithmetic(part, frozen.normalize(torch.from_numpy(trial).to(device)))
+        told[name] = found.precision
+        write_json(known, {**(read_json(known) if known.exists() else {}), name: found.precision})
+    return Arithmetic(precision=told[name], channels_last=True)
 
 
 def _as_kept(rows: Float[Tensor, "b width"]) -> Float[np.ndarray, "b width"]:

@@ -80,6 +80,8 @@ def fit(job: Job, progress: Progress) -> Position:
         phase = phases[position.phase]
         if position.phase:  # a resumed one, too: its frozen work is about what the phases before have trained
             load_weights(job.run.checkpoint(_chosen(job)), network)
+        if len(phases) > 1:
+            progress.say(f"Phase {position.phase + 1} of {len(phases)}: {_called(job.recipe, phase)}.")
         start = time.perf_counter()
         stage = stage_of(job, network, phases[position.phase :], learnable, progress)
         position = _fit_phase(stage, phase, position, progress, spent=time.perf_counter() - start)
@@ -464,8 +466,8 @@ def _judged(position: Position, recipe: Recipe, earned: list[str], scores: Score
         flat, drops = 0, drops + 1
     return replace(
         position,
-        best_val_loss=min(scores.loss, position.best_val_loss),
-        best_val_acc=max(scores.accuracy, position.best_val_acc),
+        best_val_loss=scores.loss if "best_val_loss" in earned else position.best_val_loss,
+        best_val_acc=scores.accuracy if "best_val_acc" in earned else position.best_val_acc,
         stale=stale,
         flat=flat,
         drops=drops,
