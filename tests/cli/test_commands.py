@@ -223,3 +223,14 @@ def test_odd_names_work_from_photos_to_report(discern, colours, tmp_path, tiny):
 
 def test_the_command_is_kept(trained):
     assert Run(trained.run).info["command"] == sys.argv
+
+
+def test_help_of_train_shows_ten_options_and_where_the_others_are(discern):
+    short, long = discern("train", "--help"), discern("train", "--help-all")
+    assert (short.code, long.code) == (0, 0)
+    listed = [line.split()[0] for line in short.out.splitlines() if line.startswith("  --")]
+    assert len(listed) == 10
+    assert {"--model", "--weights", "--set", "--resume"} <= set(listed)
+    assert "more options: discern train --help-all" in short.out
+    for option in (*listed, "--processes", "--group-by", "--track", "--json"):
+        assert f"  {option}" in long.out

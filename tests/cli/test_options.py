@@ -15,8 +15,8 @@ OPTIONS = {
     "--seed --json",
     "split": "PHOTOS OUT --test --val --folds --val-share --seed --group-by --leakage --because --json",
     "train": "PHOTOS --model --recipe --epochs --size --seed --balance --weights "
-    "--accept-license --trust-pickle --begin --time-budget --final --overfit --leakage --because --group-by "
-    "--test --val --set --runs --name --track --resume --json",
+    "--accept-license --trust-pickle --begin --time-budget --final --overfit --processes --leakage --because "
+    "--group-by --test --val --set --runs --name --track --resume --json --help-all",
     "lr-find": "PHOTOS --model --recipe --weights --set --out --json",
     "evaluate": "RUN PHOTOS --checkpoint --leakage --because --json",
     "compare": "RUNS --split --json",

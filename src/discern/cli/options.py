@@ -37,6 +37,44 @@ group_option = click.option(
 )
 
 
+class Brief(click.Command):
+    """A command with many options: --help shows the `usual` ones, --help-all every one."""
+
+    usual: tuple[str, ...] = ()
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The usual options, and where the others are, unless all are asked for."""
+        params, everything = self.params, bool(ctx.meta.get(_ALL))
+        self.params = [each for each in params if everything or each.opts[0] in self.usual]
+        try:
+            super().format_options(ctx, formatter)
+        finally:
+            self.params = params
+        if not everything:
+            formatter.write_paragraph()
+            formatter.write_text(f"{len(params) - len(self.usual) - 1} more options: {ctx.command_path} --help-all")
+
+
+_ALL = "discern.help-all"
+
+
+def _show_all(ctx: click.Context, parameter: click.Parameter, value: bool) -> None:
+    if value and not ctx.resilient_parsing:
+        ctx.meta[_ALL] = True
+        click.echo(ctx.get_help(), color=ctx.color)
+        ctx.exit()
+
+
+help_all_option = click.option(
+    "--help-all",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_show_all,
+    help="Show every option and exit.",
+)
+
+
 def answer(value: Any) -> None:
     """Print the one JSON object of a command."""
     click.echo(json.dumps(value, ensure_ascii=False))

@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from discern.cli.options import (
+    Brief,
     answer,
     because_option,
     group_option,
+    help_all_option,
     json_option,
     leakage_option,
     runs_option,
@@ -29,7 +31,24 @@ if TYPE_CHECKING:
     from discern.training.recipe import Recipe
 
 
-@click.command("train")
+class Train(Brief):
+    """`discern train`, with what most people need of it."""
+
+    usual = (
+        "--test",
+        "--model",
+        "--recipe",
+        "--weights",
+        "--epochs",
+        "--size",
+        "--time-budget",
+        "--leakage",
+        "--set",
+        "--resume",
+    )
+
+
+@click.command("train", cls=Train)
 @click.argument("photos", type=click.Path(path_type=str), required=False)
 @click.option("--model", help="Network, see `discern models`.  [default: the recipe's]")
 @click.option("--recipe", help="Recipe by name (see `discern recipes`) or a YAML file.")
@@ -54,7 +73,9 @@ if TYPE_CHECKING:
 @group_option
 @test_option
 @val_option
-@click.option("--set", "changes", multiple=True, metavar="KEY=VALUE", help="Any other key of the recipe.")
+@click.option(
+    "--set", "changes", multiple=True, metavar="KEY=VALUE", help="Any key of the recipe, see `discern recipes`."
+)
 @runs_option
 @click.option("--name", help="Name of the run.  [default: MODEL-1, MODEL-2, ...]")
 @click.option(
@@ -65,6 +86,7 @@ if TYPE_CHECKING:
 )
 @click.option("--resume", type=click.Path(path_type=Path), metavar="RUN", help="Go on with an interrupted run.")
 @json_option
+@help_all_option
 def command(
     photos: str | None,
     test: str | None,
