@@ -2,8 +2,9 @@
 
     python with_torch.py LIST WEIGHTS SEED EPOCHS ANSWER
 
-LIST has a line for each photo: file, label, split. What is told of each epoch: seconds since the process began, with
-validation and without the test, which is judged only to know what stopping there would have given.
+LIST has a line for each photo: file, label, split. Ends when the validation loss has not fallen for PATIENCE epochs,
+after EPOCHS at the latest. What is told of each epoch: seconds since the process began, with validation and without
+the test, which is judged only to know what stopping there would have given.
 """
 
 import json
@@ -21,6 +22,8 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
 SIDE, BATCH = 224, 32
+
+PATIENCE = 5
 
 TICK = os.sysconf("SC_CLK_TCK")
 
@@ -59,12 +62,12 @@ def loaders_of(photos, config):
     return loaders, torch.tensor([labels.count(name) / len(labels) for name in classes])
 
 
-def right(backbone, head, loader):
-    """Whether each image is right."""
+def judged(backbone, head, loader):
+    """Logits and labels."""
     head.eval()
     with torch.no_grad():
-        hits = [head(backbone(images)).argmax(1) == labels for images, labels in loader]
-    return torch.cat(hits)
+        pairs = [(head(backbone(images)), labels) for images, labels in loader]
+    return tuple(torch.cat(each) for each in zip(*pairs, strict=True))
 
 
 def main(photos, weights, seed, epochs):
@@ -77,7 +80,7 @@ def main(photos, weights, seed, epochs):
     optimizer = torch.optim.AdamW(head.parameters(), 1e-3)
     loss = nn.CrossEntropyLoss(1 / (len(shares) * shares))
     told, aside = [], 0.0
-    for _ in range(epochs):
+    while len(told) < epochs and (len(told) <= PATIENCE or lowest(told) >= len(told) - PATIENCE):
         head.train()
         for images, labels in loaders["train"]:
             with torch.no_grad():
@@ -85,12 +88,19 @@ def main(photos, weights, seed, epochs):
             optimizer.zero_grad()
             loss(head(features), labels).backward()
             optimizer.step()
-        accuracy = right(backbone, head, loaders["val"]).float().mean().item()
+        logits, labels = judged(backbone, head, loaders["val"])
+        scores = {"val": (logits.argmax(1) == labels).float().mean().item(), "val_loss": loss(logits, labels).item()}
         now = since_start()
-        hits = right(backbone, head, loaders["test"]).tolist()
-        told.append({"seconds": now - aside, "val": accuracy, "right": dict(zip(names, hits, strict=True))})
+        logits, labels = judged(backbone, head, loaders["test"])
+        hits = (logits.argmax(1) == labels).tolist()
+        told.append({"seconds": now - aside, **scores, "right": dict(zip(names, hits, strict=True))})
         aside += since_start() - now
     return {"epochs": told}
+
+
+def lowest(told):
+    """The epoch of the lowest validation loss, from 0."""
+    return min(range(len(told)), key=lambda at: told[at]["val_loss"])
 
 
 def since_start():
