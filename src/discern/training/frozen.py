@@ -154,7 +154,7 @@ def activations(
 
 
 def has_room(width: int, count: int, *, cache: Path | None = None) -> bool:
-    """Whether the disk of the cache would stay half free with so many rows of this width on it."""
+    """Whether so many rows of this width would take less than half of what is free on the disk of the cache."""
     folder = cache or cache_folder()
     free = shutil.disk_usage(next(place for place in (folder, *folder.parents) if place.exists())).free
     return 2 * count * width < free / 2
