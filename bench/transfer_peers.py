@@ -206,11 +206,11 @@ def section(done: dict[str, list[Trained]], photos: Photos) -> str:
     columns = ["side", "seconds", "processor seconds", "epochs", "times as long", "test accuracy", "Discern gains"]
     return (
         f"MobileNetV2 on data/tools, {photos.counts} in the last round. Whole processes; torch ends when its "
-        f"validation loss has not fallen for 5 epochs ({EPOCHS['torch']} at most), discern and frozen after 15. It was "
-        f"first as accurate on validation as frozen after {measure.spread([each.alike for each in done['torch']], 0)} s, which "
-        f"nobody knows beforehand. Rounds, each with its own seed: {len(done['discern'])}; median and range, the "
-        f"ratios round by round; the gain in test accuracy with two standard errors. Claimed: {CLAIM:.0f} times.\n\n"
-        f"{measure.table(columns, rows)}"
+        f"validation loss has not fallen for 5 epochs ({EPOCHS['torch']} at most), discern and frozen after 15. It "
+        f"was as accurate on validation as frozen after {measure.spread([each.alike for each in done['torch']], 0)} s "
+        f"first, which nobody knows beforehand. Rounds, each with its own seed: {len(done['discern'])}; median and "
+        f"range, the ratios round by round; the gain in test accuracy with two standard errors. Claimed: {CLAIM:.0f} "
+        f"times.\n\n{measure.table(columns, rows)}"
     )
 
 
