@@ -487,7 +487,7 @@ SECTIONS = {
     scores.MatrixRow: "name cells support",
     scores.Cell: "count share shade strong hit title target",
     scores.ClassLine: "name average precision precision_range recall recall_range f1 f1_range support bars whisker",
-    gallery.Gallery: "right wrong no_heat_maps mistakes mistakes_note cells",
+    gallery.Gallery: "first_batch right wrong no_heat_maps mistakes mistakes_note cells",
     gallery.CellPhotos: "target title photos",
     gallery.Photo: "source image truth prediction confidence right",
     material.Material: "title runs splits counts gate leaky sides sides_sentence findings",

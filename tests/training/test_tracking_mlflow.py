@@ -69,7 +69,9 @@ def test_it_has_the_recipe_and_every_value_at_its_epoch(run):
     assert record.data.params["batch_size"] == "17"
     assert record.data.params["augment.flip"] == str(Recipe().augment.flip)
     assert set(record.data.metrics) == set(line(2)) - {"epoch"}
-    assert [(each.step, each.value) for each in client.get_metric_history(record.info.run_id, "val_loss")] == [(2, 1.0)]
+    assert [(each.step, each.value) for each in client.get_metric_history(record.info.run_id, "val_loss")] == [
+        (2, 1.0)
+    ]
 
 
 def test_it_goes_on_without_doubling(run):

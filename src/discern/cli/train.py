@@ -40,11 +40,11 @@ class Train(Brief):
         "--recipe",
         "--weights",
         "--epochs",
-        "--size",
         "--time-budget",
         "--leakage",
         "--set",
         "--resume",
+        "--json",
     )
 
 

@@ -60,6 +60,8 @@ def tensorboard(run: Run, memory: Memory) -> Tracker:
 
     folder, epoch = run.path / "tensorboard", memory.get("epoch")
     # What came after the epoch that is known to be there is logged anew: TensorBoard then forgets the first.
+    while list(folder.glob(f"events.out.tfevents.{int(time.time())}.*")):
+        time.sleep(0.05)  # files are read in the order of their names, which know no less than a second
     make: Any = SummaryWriter  # its methods carry no types
     writer = make(str(folder), purge_step=None if epoch is None else epoch + 1)
     if epoch is None:
