@@ -155,7 +155,7 @@ def counted(turns: dict[str, Turn], photos: Photos) -> dict[str, Trained]:
     chosen = min(turns["frozen"].told["metrics"], key=lambda line: line["val_loss"])
     epochs = turns["torch"].told["epochs"]
     best = min(epochs, key=lambda epoch: epoch["val_loss"])
-    found["torch"] = _trained(turns["torch"], turns["torch"].seconds, len(epochs), best["right"])
+    found["torch"] = _trained(turns["torch"], epochs[-1]["seconds"], len(epochs), best["right"])
     alike = next((epoch["seconds"] for epoch in epochs if epoch["val"] >= chosen["val_acc"]), math.inf)
     print(f"torch was first as accurate on validation as frozen after {alike:.1f} s", flush=True)
     found["torch"] = replace(found["torch"], alike=alike)
