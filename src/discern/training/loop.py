@@ -199,7 +199,8 @@ def _fit_phase(stage: Stage, phase: Phase, position: Position, progress: Progres
         if kept is not None:
             position = load_resumable(kept, stage.network, trainer.optimizer, trainer.beside)
             trainer.note = note_of(kept)
-    position = replace(position, seconds=position.seconds + spent)
+    if not finished(position, recipe):
+        position = replace(position, seconds=position.seconds + spent)
     trainer.metrics = job.run.metrics[: position.epoch] if position.epoch else []
     bar = _bar(trainer, position) if position.phase and len(trainer.val) else None
     length = epoch_length(trainer.train, recipe.balance)
