@@ -231,3 +231,38 @@ def test_balance_decides_whether_a_rare_class_is_believed_in(tmp_path, make_job)
         believed[balance] = probabilities[:, test.classes.index("seldom")].mean().item()
     assert believed["none"] < 0.25
     assert believed["weights"] > believed["none"] + 0.15
+
+
+def test_validation_every_few_epochs_is_what_patience_waits_for(patches, make_job):
+    job = make_job(
+        patches(6), model="simple-cnn", learning_rate=0, epochs=30, patience=2, validate_every=4, warmup_epochs=0
+    )
+    position = fit(job, Silent())
+    assert position.epoch == 8, "the second validation, four epochs after the first, is no better"
+    assert ["val_loss" in line for line in job.run.metrics] == [False, False, False, True] * 2
+    assert job.run.checkpoint("best_val_loss").exists()
+
+
+@pytest.mark.parametrize("average", [{"ema": 0.9}, {"swa": 0.6}])
+def test_without_validation_images_the_average_is_what_is_left(patches, make_job, average):
+    settings = {"epochs": 4, "learning_rate": 0.01, **average}
+    plain = make_job(patches(), only=["train"], epochs=4, learning_rate=0.01)
+    fit(plain, Silent())
+    job = make_job(plain.dataset.root, only=["train"], **settings)
+    fit(job, Silent())
+    kept = weights(job.run)
+    for name in (
+        name for name in kept if name.startswith("average.") and "running" not in name and "num_" not in name
+    ):
+        model = kept[f"model.{name.removeprefix('average.')}"]
+        assert torch.equal(model, kept[name])
+    raw = weights(plain.run)
+    assert any(not torch.equal(raw[name], kept[name]) for name in raw if name.startswith("model."))
+
+
+def test_scores_of_an_epoch_that_the_time_cut_short_are_about_the_images_it_saw(patches, make_job):
+    job = make_job(patches(), model="simple-cnn", epochs=5, learning_rate=0, warmup_epochs=0, batch_size=4)
+    fit(replace(job, deadline=0.0), Silent())
+    (line,) = job.run.metrics
+    assert line["step"] == 1
+    assert 0.5 < line["train_loss"] < 2, "about ln 3: nothing has been learned"

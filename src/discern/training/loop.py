@@ -210,13 +210,13 @@ def _fit_phase(stage: Stage, phase: Phase, position: Position, progress: Progres
             began, seen = time.perf_counter(), position.batch
             position = _train_epoch(trainer, position, advance, asked)
             seconds = time.perf_counter() - began
-            images = min(length, position.batch * recipe.batch_size) - seen * recipe.batch_size
+            taught = min(length, position.batch * recipe.batch_size)  # fewer where the time was over
             line = {
                 "epoch": position.epoch + 1,
                 "step": position.step,
                 "phase": position.phase + 1,
-                "train_loss": position.loss_sum / length,
-                "train_acc": position.right_sum / length,
+                "train_loss": position.loss_sum / taught,
+                "train_acc": position.right_sum / taught,
             }
             position, scores, state = _validated(trainer, position, bar)
             if scores is not None:
@@ -226,7 +226,7 @@ def _fit_phase(stage: Stage, phase: Phase, position: Position, progress: Progres
                 {
                     **line,
                     "learning_rate": trainer.optimizer.param_groups[0]["lr"],
-                    "images_per_second": images / seconds,
+                    "images_per_second": (taught - seen * recipe.batch_size) / seconds,
                     "seconds": position.seconds,
                 }
             )
@@ -238,7 +238,16 @@ def _fit_phase(stage: Stage, phase: Phase, position: Position, progress: Progres
             done = position.epoch - position.phase_epoch
             said = f"  val loss {scores.loss:.3f}  val acc {scores.accuracy:.1%}" if scores else ""
             advance(0, f"epoch {done}/{min(recipe.epochs, position.limit or recipe.epochs)}{said}")
+    if trainer.average and not len(trainer.val):
+        _take_average(trainer, position)
     return position
+
+
+def _take_average(trainer: _Trainer, position: Position) -> None:
+    """Without validation the last weights are what counts: where there is an average of them, that."""
+    _, state = _averaged(trainer, position)
+    trainer.stage.network.load_state_dict(state)
+    trainer.write(position)
 
 
 def finished(position: Position, recipe: Recipe) -> bool:
@@ -355,10 +364,11 @@ def _validated(
     if trainer.average and recipe.swa:
         _average_epoch(trainer, position)
     due = done % recipe.validate_every == 0 or done >= min(recipe.epochs, position.limit or recipe.epochs)
+    due = due or trainer.stage.job.deadline is not None  # any epoch may turn out to be the last
     if not len(trainer.val):
         return position, None, {}
     if not due:
-        return replace(position, stale=position.stale + 1), None, {}
+        return position, None, {}
     scores, state = _scores(trainer, position)
     if not math.isfinite(scores.loss):
         raise TrainingDiverged(
@@ -373,10 +383,19 @@ def _scores(trainer: _Trainer, position: Position) -> tuple[Scores, dict[str, Te
     """Of the average where there is one, and the weights that were scored."""
     if trainer.average is None or (trainer.stage.recipe.swa and not _averaging(trainer.stage.recipe, position)):
         return _score(trainer), trainer.stage.state()
-    with trainer.average.in_place():
+    scores, state = _averaged(trainer, position)
+    assert scores is not None, "there are validation images"
+    return scores, state
+
+
+def _averaged(trainer: _Trainer, position: Position) -> tuple[Scores | None, dict[str, Tensor]]:
+    """The average's weights, with batch norms that fit them, and its scores where there is something to score."""
+    average = trainer.average
+    assert average is not None
+    with average.in_place():
         if trainer.stage.recipe.swa:
             _learn_norms_anew(trainer, position)
-        return _score(trainer), trainer.stage.state()
+        return _score(trainer) if len(trainer.val) else None, trainer.stage.state()
 
 
 def _score(trainer: _Trainer) -> Scores:
@@ -460,8 +479,9 @@ def _judged(position: Position, recipe: Recipe, earned: list[str], scores: Score
         else scores.accuracy - position.best_val_acc
     )
     improved = f"best_{recipe.monitor}" in earned and gain > recipe.min_delta
+    waited = (position.epoch - position.phase_epoch) % recipe.validate_every or recipe.validate_every
     stale, flat, drops = (
-        (0, 0, position.drops) if improved else (position.stale + 1, position.flat + 1, position.drops)
+        (0, 0, position.drops) if improved else (position.stale + waited, position.flat + waited, position.drops)
     )
     if flat > recipe.plateau_epochs:
         flat, drops = 0, drops + 1
@@ -476,7 +496,7 @@ def _judged(position: Position, recipe: Recipe, earned: list[str], scores: Score
 
 
 def _within_budget(trainer: _Trainer, position: Position, seconds: float) -> Position:
-    """After the first epoch of a sitting: as many epochs as there is time for; the schedule then ends with them."""
+    """As many epochs as there is time for, by how long the last one took; the schedule then ends with them."""
     deadline, done = trainer.stage.job.deadline, position.epoch - position.phase_epoch
     if deadline is None:
         return position
