@@ -21,6 +21,7 @@ from discern.progress import Silent
 from discern.training import frozen as module
 from discern.training.feeds import frozen_of
 from discern.training.frozen import Frozen, Tap, activations, features, has_room
+from discern.training.runtime import Arithmetic
 
 VARIED = Augmentation(flip=0.5, shift=0.1, rotate=10.0, zoom=0.1)
 
@@ -342,3 +343,14 @@ def test_more_views_cost_only_what_is_new(scanned):
     for view in range(3):
         of = np.arange(40), np.full(40, view)
         assert torch.equal(two.take(*of)[0], three.take(*of)[0])
+
+
+def test_rows_of_one_part_have_one_arithmetic_however_quick_another_becomes(scanned, monkeypatch):
+    data, both, asked = scanned(size=64), below("head", 0.5), []
+    for precision in ("float32", "bfloat16"):
+        answer = Arithmetic(precision=precision, channels_last=True)
+        monkeypatch.setattr(module, "forward_arithmetic", lambda *a, answer=answer: asked.append(answer) or answer)
+        first, _ = computed(data, both, augmentation=VARIED, views=1)
+        assert computed(data, below(0.5), augmentation=VARIED, views=1)[1] == 0, "kept in the same pass"
+        assert_close(first.take(*each(40)), direct(below(), data[1].take(data[0].index)))
+    assert [each.precision for each in asked] == ["float32"], "measured once"

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -128,3 +129,16 @@ def test_a_refusal_is_one_sentence(photos):
     assert process.returncode == 2
     assert err.count("did you mean 'learning_rate'?") == 1
     assert out == ""
+
+
+def test_data_that_are_refused_end_all_of_them_at_once(photos, tmp_path):
+    few = tmp_path / "few"
+    shutil.copytree(photos, few)
+    for image in list((few / "blue").iterdir())[1:]:
+        image.unlink()
+    process, start = train(few, tmp_path, "--processes", 2, wait=False), time.monotonic()
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 3
+    assert "Traceback" not in err
+    assert err.count("Error: ") == 1
+    assert time.monotonic() - start < 25, "none waits for one that has gone"

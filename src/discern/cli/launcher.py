@@ -10,6 +10,9 @@ import sys
 import time
 from collections.abc import Sequence
 
+_STOPPED = (75, 130)
+"""Exit codes of processes that were told to stop."""
+
 _PATIENCE = 30.0
 """Seconds that processes have to end after one of them has failed."""
 
@@ -52,7 +55,7 @@ def _watched(processes: Sequence[subprocess.Popen[bytes]]) -> int:
             time.sleep(0.05)
         failed = next(process.returncode for process in processes if process.poll())
         until = time.monotonic() + _PATIENCE
-        if failed < 0:  # killed: the others would wait for it
+        if failed not in _STOPPED:  # the others would wait for it; stopped ones end by themselves, with all kept
             hand_on(signal.SIGTERM, None)
         while time.monotonic() < until and any(process.poll() is None for process in processes):
             time.sleep(0.05)

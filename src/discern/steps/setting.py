@@ -175,7 +175,9 @@ def weights_for(plan: Recipe, progress: Progress) -> Published | None:
 
 
 def _found(plan: Recipe) -> Recipe:
-    """Weights in a file or folder by their whole path: the recipe is good from other folders, too."""
+    """Weights and runs to begin with by their whole path: the recipe is good from other folders, too."""
+    if plan.begin is not None:
+        plan = replace(plan, begin=str(Path(plan.begin).absolute()))
     named = plan.network.get("weights")
     if not isinstance(named, str) or not Path(named).expanduser().exists():
         return plan

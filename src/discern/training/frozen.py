@@ -309,16 +309,17 @@ class _Job:
 
 def _quickest(dataset: Dataset, pixels: Pixels | Stream, frozen: Frozen, folder: Path) -> Arithmetic:
     """The part's arithmetic: measured the first time, and from then on what it was, or rows would differ by it."""
-    device = accelerator().device
-    known, name = folder / "arithmetic.json", f"{device.type}|{pixels.size}|{frozen.taps[0].key}"
+    device, known = accelerator().device, folder / "arithmetic.json"
+    names = [f"{device.type}|{pixels.size}|{tap.key}" for tap in frozen.taps]
     told: dict[str, str] = read_json(known) if known.exists() else {}
-    if name not in told:
+    precision = next((told[name] for name in names if name in told), None)
+    if precision is None:
         part = frozen.part.to(device).to(memory_format=torch.channels_last)
         trial = next(pixels.in_order(dataset.index[:_TRIAL], _TRIAL))
-        found = forward_arithmetic(part, frozen.normalize(torch.from_numpy(trial).to(device)))
-        told[name] = found.precision
-        write_json(known, {**(read_json(known) if known.exists() else {}), name: found.precision})
-    return Arithmetic(precision=told[name], channels_last=True)
+        precision = forward_arithmetic(part, frozen.normalize(torch.from_numpy(trial).to(device))).precision
+    if lacking := [name for name in names if name not in told]:  # taps of one pass have one arithmetic
+        write_json(known, {**(read_json(known) if known.exists() else {}), **dict.fromkeys(lacking, precision)})
+    return Arithmetic(precision=precision, channels_last=True)
 
 
 def _as_kept(rows: Float[Tensor, "b width"]) -> Float[np.ndarray, "b width"]:
