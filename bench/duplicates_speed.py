@@ -11,7 +11,7 @@ lower than a peer's, or this ends with an error.
 
 Discern does: open_dataset, scan, copies, and the findings that need no network. cleanvision: Imagelab.find_issues with
 its default issues, exact and near duplicates among them. imagededup: PHash.encode_images and find_duplicates with its
-default threshold (10 bits) and processes.
+default threshold (10 bits) and processes; it looks for copies alone, so its ratio is to Discern's scan and copies.
 """
 
 from __future__ import annotations
@@ -35,6 +35,9 @@ CLAIMS = {"cleanvision": 10.0, "imagededup": 3.0}
 """How many times as long as Discern a peer takes, at least."""
 
 TOOLS = ("discern", *CLAIMS)
+
+COMPARED = {"cleanvision": ("scan", "copies", "findings"), "imagededup": ("scan", "copies")}
+"""What of Discern's stages a peer does, too."""
 
 WARM = 6
 """Images of each class that every tool goes through before its clock starts."""
@@ -184,17 +187,17 @@ def section(photos: pictures.Photos, turns: dict[str, list[Turn]], scores: dict[
     counts = dict(photos.truth["kind"].value_counts().iter_rows())
     rows = []
     for tool, done in turns.items():
-        totals, ratios = [each.total for each in done], ratios_of(turns, tool)
+        totals, ratios = [each.total for each in done], [] if tool == "discern" else ratios_of(turns, tool)
         worked = [each.processor for each in done if each.processor is not None]
         least = "" if all(each.in_time for each in done) else "over "
         rows.append(
             [
                 tool if tool == "discern" else f"{tool} {peers.versions(tool)[tool]}",
-                f"{least}{measure.spread(totals, 1)}",
+                f"{least}{measure.spread(totals)}",
                 measure.spread(worked, 1) if len(worked) == len(done) else "",
                 f"{'under ' if least else ''}{photos.count / statistics.median(totals):,.0f}",
                 "1" if tool == "discern" else f"{least}{measure.spread(ratios, 1)}",
-                "" if tool == "discern" else f"{CLAIMS[tool]:.0f}",
+                "" if tool == "discern" else f"{CLAIMS[tool]:.0f} ({', '.join(COMPARED[tool])})",
                 stages(done),
             ]
         )
@@ -222,15 +225,16 @@ def section(photos: pictures.Photos, turns: dict[str, list[Turn]], scores: dict[
 
 
 def ratios_of(turns: dict[str, list[Turn]], tool: str) -> list[float]:
-    """How many times as long as Discern a tool took, round by round."""
-    return [theirs.total / ours.total for ours, theirs in zip(turns["discern"], turns[tool], strict=True)]
+    """How many times as long as Discern for the same work a tool took, round by round."""
+    ours = [sum(turn.seconds[stage] for stage in COMPARED[tool]) for turn in turns["discern"]]
+    return [theirs.total / seconds for seconds, theirs in zip(ours, turns[tool], strict=True)]
 
 
 def stages(done: Sequence[Turn]) -> str:
     """Median seconds of each stage."""
     names = list(dict.fromkeys(name for each in done for name in each.seconds))
     medians = {name: statistics.median([each.seconds.get(name, 0.0) for each in done]) for name in names}
-    return ", ".join(f"{name} {seconds:.1f}" for name, seconds in medians.items()) if len(names) > 1 else ""
+    return ", ".join(f"{name} {seconds:.2f}" for name, seconds in medians.items()) if len(names) > 1 else ""
 
 
 def judged(tool: str, score: Score, edits: Sequence[str]) -> list[str]:

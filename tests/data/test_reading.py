@@ -73,6 +73,13 @@ def test_portions_are_small_enough_for_threads_to_share(places):
     assert max(len(portion.rows) for portion in portions(places)) == PER_PORTION
 
 
+def test_large_files_come_in_smaller_portions(places):
+    files = places.filter(pl.col("row").is_null())
+    large = files.with_columns(pl.Series("bytes", [30 << 20] * len(files)))
+    assert max(len(portion.rows) for portion in portions(large)) <= 3
+    assert sorted(row for portion in portions(large) for row in portion.rows) == list(range(len(files)))
+
+
 def test_raw_pixels_come_as_a_file_that_says_what_they_are(places):
     assert fetched(places)[4] == b"P5\n4 2\n255\nfile 0  "
 

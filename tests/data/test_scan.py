@@ -290,11 +290,12 @@ def test_a_killed_scan_is_gone_on_with(photos, tmp_path):
 
 
 def test_a_scan_killed_again_and_again_gets_done(photos, tmp_path):
-    dataset = open_dataset(photos({"cat": 150, "dog": 150}))
+    dataset = open_dataset(photos({"cat": 250, "dog": 250}))
     read = [said(scanning(dataset.root, fatal=64))[0] for _ in range(4)]
     counting = Counting()
     scanned, pixels = scan(dataset, size=16, fit="pad", progress=counting)
-    assert sum(read) + counting.read == 300
+    assert sum(read) + counting.read <= 500, "nothing that was counted is read again"
+    assert min(read) >= 64
     assert_as_scanned_at_once(scanned, pixels, dataset, tmp_path / "another cache")
 
 
@@ -374,9 +375,9 @@ def test_a_full_disk_is_said_before_an_image_is_read(photos, mounted):
 
 
 def test_a_disk_that_fills_with_the_facts(photos, mounted):
-    dataset = open_dataset(photos({"cat": 40, "dog": 40}))
+    dataset = open_dataset(photos({"cat": 100, "dog": 100}))
     place = mounted("size=1m")
-    room = 80 * 16 * 16 * 3 + 5 * 4096  # for the pixels, not for all facts too
+    room = 200 * 16 * 16 * 3 + 9 * 4096  # for the pixels, not for all facts too
     (place / "other").write_bytes(bytes(1024 * 1024 - 4096 * 20 - room))
     free = os.statvfs(place)
     (place / "more").write_bytes(bytes(free.f_bavail * free.f_frsize - room))
@@ -385,7 +386,7 @@ def test_a_disk_that_fills_with_the_facts(photos, mounted):
     (place / "other").unlink()
     counting = Counting()
     scanned, pixels = scan(dataset, size=16, fit="pad", cache=place, progress=counting)
-    assert counting.read < 80  # what could be noted is not read again
+    assert counting.read < 200  # what could be noted is not read again
     assert scanned.table["digest"].null_count() == 0
     assert pixels.array[scanned.index].any(axis=(1, 2, 3)).all()
     del pixels

@@ -103,7 +103,7 @@ def test_border_is_the_area_of_letterbox_and_frame(top, bottom, left, right, lev
     framed = np.full_like(picture, level)
     framed[edges] = picture[edges]
     inside = (VIEW - top - bottom) * (VIEW - left - right) / VIEW**2
-    assert of(framed)["border"][0] == pytest.approx(1 - inside, abs=0.001)
+    assert of(framed)["border"][0] == pytest.approx(1 - inside, abs=1 / VIEW)  # half a line may be the frame's
 
 
 def test_a_border_may_be_a_little_noisy():

@@ -30,16 +30,20 @@ def columns(slots, *, unreadable=()):
     return facts
 
 
+def images(slots):
+    return np.broadcast_to(np.asarray(slots, np.uint8)[:, None, None, None], (len(slots), SIDE, SIDE, 3)).copy()
+
+
 def add(store, count, *, portion=3, stop_after=None, watch=lambda: None):
     """Read `count` images, some at a time; the slots they got."""
     with store.adding(Silent()) as addition:
-        slots, images = addition.reserve(count, taken=addition.known["slot"].to_numpy())
+        slots = addition.reserve(count, taken=addition.known["slot"].to_numpy())
         for start in range(0, count, portion):
             if stop_after is not None and start >= stop_after:
                 raise KeyboardInterrupt
             some = slots[start : start + portion]
-            images[some] = some[:, None, None, None]
-            addition.add(columns(some))
+            addition.add(columns(some), images(some))
+            addition.settle()
             watch()
     return slots
 
@@ -47,8 +51,7 @@ def add(store, count, *, portion=3, stop_after=None, watch=lambda: None):
 def whole(store):
     """Slots of the rows, each of whose images is what was written there."""
     slots = store.rows["slot"].to_numpy()
-    images = store.images()
-    assert (images[slots] == slots[:, None, None, None]).all()
+    assert (store.images()[slots] == slots[:, None, None, None]).all()
     return sorted(slots.tolist())
 
 
@@ -68,8 +71,8 @@ def test_what_was_added_is_there(tmp_path):
 def test_what_an_unreadable_image_does_not_tell_is_null(tmp_path):
     store = Store(tmp_path / "s", SIDE)
     with store.adding(Silent()) as addition:
-        slots, _ = addition.reserve(3, taken=np.zeros(0, np.int64))
-        addition.add(columns(slots, unreadable=[1]))
+        slots = addition.reserve(3, taken=np.zeros(0, np.int64))
+        addition.add(columns(slots, unreadable=[1]), images(slots))
     rows = store.rows
     for name in ("brightness", "hash", "signature"):
         assert rows[name].is_null().to_list() == [False, True, False]
@@ -84,6 +87,15 @@ def test_a_slot_is_never_given_twice(tmp_path):
     assert not set(first.tolist()) & set(second.tolist())
     assert (mapped[:, 0, 0, 0] == np.arange(5)).all()
     assert whole(store) == list(range(9))
+
+
+def test_images_of_slots_here_and_there_go_to_their_places(tmp_path):
+    store, slots = Store(tmp_path / "s", SIDE), np.array([4, 5, 1, 0, 3])
+    with store.adding(Silent()) as addition:
+        addition.reserve(6, taken=np.zeros(0, np.int64))
+        addition.add(columns(slots), images(slots))
+    assert store.rows["slot"].to_list() == slots.tolist()
+    assert whole(store) == [0, 1, 3, 4, 5]
 
 
 def test_slots_that_an_interruption_left_empty_are_used(tmp_path):
@@ -198,7 +210,7 @@ def test_a_full_disk_takes_nothing_and_can_be_gone_on_from(mounted):
         addition.reserve(100, taken=np.zeros(0, np.int64))  # 1.2 MB
     assert (store.folder / "pixels.u8").stat().st_size == 0
     with store.adding(Silent()) as addition:
-        slots, _ = addition.reserve(50, taken=np.zeros(0, np.int64))
+        slots = addition.reserve(50, taken=np.zeros(0, np.int64))
     assert len(slots) == 50
 
 

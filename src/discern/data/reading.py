@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import json
+import os
+import stat
 import tarfile
 import zlib
 from collections.abc import Callable
@@ -19,8 +21,11 @@ import pyarrow.parquet as pq
 from discern.data.dataset import Dataset
 from discern.data.records import read_images
 
-PER_PORTION = 32
+PER_PORTION = 64
 """Images. Few enough that two threads end together and Ctrl-C is quick, enough that scheduling costs nothing."""
+
+_BYTES = 1 << 26
+"""About how large the files of a portion may be together: every thread holds one."""
 
 Place = Path | str
 """A file, or the URL of one."""
@@ -43,7 +48,7 @@ def portions(dataset: Dataset) -> list[Portion]:
     """Every row of the table in exactly one Portion: files in small groups, Parquet by row group."""
     table = dataset.table.with_row_index("position")
     plain = table.filter(pl.col("row").is_null())
-    found = [_file_portion(dataset.root, part) for part in plain.select("position", "file").iter_slices(PER_PORTION)]
+    found = [_file_portion(dataset.root, part) for part in _in_portions(plain)]
     inside = table.filter(pl.col("row").is_not_null())
     for (file,), part in inside.group_by("file", maintain_order=True):
         found += _portions_inside(located(dataset.root, str(file)), part)
@@ -69,13 +74,21 @@ def opened(place: Place) -> AbstractContextManager[BinaryIO]:
 
 def status(place: Place) -> tuple[int, int]:
     """Size and modification time in nanoseconds; 0 for what is not known, as both are of a file that is gone."""
+    if isinstance(place, Path):
+        return file_status(place)
     try:
-        if isinstance(place, Path):
-            known = place.stat()
-            return known.st_size, known.st_mtime_ns
         return _remote_status(place)
     except OSError:
         return 0, 0
+
+
+def file_status(path: Path | str) -> tuple[int, int]:
+    """`status` of a file on disk."""
+    try:
+        known = os.stat(path)
+    except OSError:
+        return 0, 0
+    return known.st_size, known.st_mtime_ns
 
 
 def _remote_status(url: str) -> tuple[int, int]:
@@ -105,22 +118,38 @@ def image_column(schema: pa.Schema) -> str | None:
     return usual[0] if usual else noted[0] if len(noted) == 1 else None
 
 
+def _in_portions(files: pl.DataFrame) -> list[pl.DataFrame]:
+    """PER_PORTION rows each, or as many as _BYTES are, in table order."""
+    filled = (files["bytes"].fill_null(0) / _BYTES).clip(lower_bound=1 / PER_PORTION).cum_sum()
+    numbered = files.select("position", "file", portion=(filled - 1e-9).floor())
+    return numbered.partition_by("portion", maintain_order=True)
+
+
 def _file_portion(root: Path, part: pl.DataFrame) -> Portion:
-    files = part["file"].to_list()
+    files = [os.path.join(root, file) for file in part["file"]]
 
     def fetch() -> Read:
-        return [_read(root / file) for file in files]
+        return [_read(file) for file in files]
 
     return Portion(rows=part["position"].to_list(), fetch=fetch)
 
 
-def _read(path: Path) -> bytes | OSError:
+def _read(path: str) -> bytes | OSError:
+    """A file's bytes in as few system calls as can be: between them threads wait for each other."""
     try:
-        if path.exists() and not path.is_file():  # a named pipe would wait for ever
-            return OSError(errno.EINVAL, "not a regular file")
-        return path.read_bytes()
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # a named pipe would wait for ever
+        try:
+            status = os.fstat(descriptor)
+            if not stat.S_ISREG(status.st_mode):
+                return OSError(errno.EINVAL, "not a regular file")
+            data = os.read(descriptor, status.st_size + 1)
+            while len(data) != status.st_size and (more := os.read(descriptor, 1 << 20)):  # it grows, or is over 2 GB
+                data += more
+        finally:
+            os.close(descriptor)
     except OSError as error:
         return error
+    return data
 
 
 def _portions_inside(place: Place, part: pl.DataFrame) -> list[Portion]:

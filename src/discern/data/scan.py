@@ -16,7 +16,6 @@ from typing import Any
 import cv2
 import numpy as np
 import polars as pl
-from jaxtyping import Int
 
 from discern.data.dataset import FACTS, SCHEMA, Dataset
 from discern.data.decode import Fit, decode
@@ -40,13 +39,19 @@ from discern.errors import DataError, UnreadableImage
 from discern.files import cache_folder
 from discern.progress import Progress, Silent
 
-DECODER_VERSION = 7
+DECODER_VERSION = 8
 """Raised when `decode` gives other pixels or facts for the same bytes, so that old caches are not read."""
 
 _UNOPENED = "it cannot be opened"
 
 _TOGETHER = 64
 """Rows whose statistics are computed and kept together: enough to pay for the calls, few enough for the cache."""
+
+_HELD = 1 << 26
+"""Bytes of fitted images that a thread holds at most, before they are kept."""
+
+_SETTLED = 8
+"""Portions after which what was kept is brought to the disk, while others are read: nobody waits for it at the end."""
 
 
 def scan(
@@ -68,13 +73,14 @@ def scan(
             missing = _known(listed, known).filter(pl.col("slot").is_null()).drop(*FACTS, "slot")
             missing = missing.unique(IDENTITY, keep="first", maintain_order=True)
             todo, identity = replace(dataset, table=missing), missing.select(IDENTITY).to_arrow()
-            slots, images = addition.reserve(len(todo), taken=known["slot"].to_numpy())
+            slots = addition.reserve(len(todo), taken=known["slot"].to_numpy())
 
-            def keep(rows: list[int], facts: dict[str, Any]) -> None:
+            def keep(rows: list[int], images: Images, facts: dict[str, Any]) -> None:
                 # By Arrow: Polars would wake its threads for every few rows, while ours have the cores.
-                addition.add({**identity.take(rows).to_pydict(), "slot": slots[rows], **facts})
+                files = dict(zip(IDENTITY, identity.take(rows).columns, strict=True))
+                addition.add({**files, "slot": slots[rows], **facts}, images)
 
-            _read_all(todo, slots, images, fit, progress, keep)
+            _read_all(todo, size, fit, progress, keep, addition.settle)
         table = _known(listed, store.rows)
     return replace(dataset, table=table.with_columns(index="slot").drop("slot")), Pixels(array=store.images(), fit=fit)
 
@@ -104,28 +110,34 @@ def load_images(dataset: Dataset, *, size: int, fit: Fit) -> Images:
     array = np.zeros((len(dataset), size, size, 3), np.uint8)
     problems: dict[int, str] = {}
 
-    def keep(rows: list[int], facts: dict[str, Any]) -> None:
+    def keep(rows: list[int], images: Images, facts: dict[str, Any]) -> None:
+        array[rows] = images
         problems.update({row: problem for row, problem in zip(rows, facts["problem"], strict=True) if problem})
 
-    _read_all(dataset, np.arange(len(dataset)), array, fit, Silent(), keep)
+    _read_all(dataset, size, fit, Silent(), keep)
     if problems:
         row = min(problems)
         raise DataError(f"{dataset.images[row]} in {dataset.root} was readable before: {problems[row]}; put it back.")
     return array
 
 
-Keep = Callable[[list[int], dict[str, Any]], None]
-"""Takes rows of the Dataset and their FACTS, column by column."""
+Keep = Callable[[list[int], Images, dict[str, Any]], None]
+"""Takes rows of the Dataset, their fitted images and their FACTS, column by column; from several threads at once."""
 
 
 def _read_all(
-    dataset: Dataset, slots: Int[np.ndarray, " image"], images: Images, fit: Fit, progress: Progress, keep: Keep
+    dataset: Dataset,
+    size: int,
+    fit: Fit,
+    progress: Progress,
+    keep: Keep,
+    settle: Callable[[], None] = lambda: None,
 ) -> None:
-    """Pixels of every row go into `images` at its slot, then its facts to `keep`, a few rows at a time.
+    """Fitted images and facts of every row go to `keep`, a few rows at a time; `settle` is called now and then.
 
     When interrupted, the rows being read are finished and kept.
     """
-    workers = os.cpu_count() or 1
+    workers, together = os.cpu_count() or 1, max(1, min(_TOGETHER, _HELD // (3 * size**2)))
     cv2.setNumThreads(1)  # parallel over images, not inside one
     queue = iter(portions(dataset))
     stop, one_at_a_time = threading.Event(), threading.Lock()
@@ -139,17 +151,17 @@ def _read_all(
             if stop.is_set():
                 return
             data = portion.fetch()
-            for start in range(0, len(data), _TOGETHER):
+            for start in range(0, len(data), together):
                 if stop.is_set() and len(data) > PER_PORTION:  # files that are fetched are kept, row groups wait
                     return
-                rows = portion.rows[start : start + _TOGETHER]
-                facts = _read_some(data[start : start + _TOGETHER], images, slots[rows], fit)
+                rows = portion.rows[start : start + together]
+                keep(rows, *_read_some(data[start : start + together], size, fit))
                 with one_at_a_time:
-                    keep(rows, facts)
                     advance(len(rows), "")
 
         # Only a few portions at a time are in flight, so memory does not grow with the data.
         running: set[Future[None]] = set()
+        ended = 0
         try:
             while True:
                 running |= {pool.submit(work, portion) for portion in islice(queue, 2 * workers - len(running))}
@@ -158,6 +170,9 @@ def _read_all(
                 done, running = wait(running, return_when=FIRST_COMPLETED)
                 for future in done:
                     future.result()
+                    ended += 1
+                    if ended % _SETTLED == 0:
+                        settle()
         except BaseException:
             stop.set()
             for future in running:
@@ -165,10 +180,9 @@ def _read_all(
             raise
 
 
-def _read_some(
-    data: list[bytes | OSError], images: Images, slots: Int[np.ndarray, " image"], fit: Fit
-) -> dict[str, Any]:
-    """Columns of FACTS as lists or arrays; what the pixels tell is masked where there are none."""
+def _read_some(data: list[bytes | OSError], size: int, fit: Fit) -> tuple[Images, dict[str, Any]]:
+    """Fitted images; and columns of FACTS as lists or arrays, what pixels tell masked where there are none."""
+    images = np.zeros((len(data), size, size, 3), np.uint8)
     facts: dict[str, Any] = {name: [None] * len(data) for name in FACTS}
     views = np.zeros((len(data), VIEW, VIEW), np.uint8)
     samples = np.zeros((len(data), SAMPLED, SAMPLED, 3), np.uint8)
@@ -179,11 +193,11 @@ def _read_some(
             continue
         facts["digest"][at] = hashlib.blake2b(content, digest_size=16).hexdigest()
         try:
-            decoded = decode(content, size=images.shape[1], fit=fit)
+            decoded = decode(content, size=size, fit=fit)
         except UnreadableImage as error:
             facts["problem"][at] = str(error)
             continue
-        images[slots[at]] = decoded.image
+        images[at] = decoded.image
         shown[at] = grey = shrunk(decoded.picture)
         views[at], samples[at] = view(grey), sample(decoded.picture)
         facts["sharpness"][at] = sharpness(grey)
@@ -194,9 +208,13 @@ def _read_some(
         within = shown[at][inside_bars(shown[at])]
         if within.size < shown[at].size:  # a strip becomes flat, and is looked for by its digest alone
             inner[at] = view(within) if min(within.shape) >= LEAST_INSIDE else 0
+    seen: dict[str, np.ndarray] = statistics(views, samples, inner)
     unseen = np.array([problem is not None for problem in facts["problem"]])
-    seen = {
-        name: np.ma.masked_array(values, np.broadcast_to(unseen.reshape(-1, *[1] * (values.ndim - 1)), values.shape))
-        for name, values in statistics(views, samples, inner).items()
-    }
-    return facts | seen
+    if unseen.any():
+        seen = {
+            name: np.ma.masked_array(
+                values, np.broadcast_to(unseen.reshape(-1, *[1] * (values.ndim - 1)), values.shape)
+            )
+            for name, values in seen.items()
+        }
+    return images, facts | seen

@@ -114,7 +114,7 @@ def statistics(views: Views, samples: Samples, inner: Views | None = None) -> di
 
 def _histograms(views: Views) -> Float[np.ndarray, "n 256"]:
     n = len(views)
-    shifted = views.reshape(n, -1) + np.arange(n, dtype=np.int32)[:, None] * 256
+    shifted = views.reshape(n, -1) + np.arange(n)[:, None] * 256
     return np.bincount(shifted.reshape(-1), minlength=n * 256).reshape(n, 256).astype(np.float64)
 
 

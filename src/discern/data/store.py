@@ -18,13 +18,14 @@ from __future__ import annotations
 
 import fcntl
 import os
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import IO, Any, Literal
+from typing import IO, Any, BinaryIO
 
 import numpy as np
 import polars as pl
@@ -63,7 +64,11 @@ class Store:
 
     def images(self) -> Images:
         """All slots, mapped; the operating system keeps in memory what is used."""
-        return self._mapped("r")
+        shape = (self._slots, self.size, self.size, 3)
+        # A plain view: every look at a memmap makes another memmap, which takes longer than a small picture.
+        return (
+            np.asarray(np.memmap(self._pixels, np.uint8, "r", shape=shape)) if shape[0] else np.zeros(shape, np.uint8)
+        )
 
     @contextmanager
     def adding(self, progress: Progress) -> Iterator[Addition]:
@@ -79,9 +84,10 @@ class Store:
                     self._pixels.unlink(missing_ok=True)
                 with writing(self.folder / "boot") as temporary:
                     temporary.write_text(_boot(), encoding="utf-8")
-                sink = pa.OSFile(str(self.folder / "journal.arrow"), "wb")
-            with sink:
-                yield Addition(self, known, sink)
+                self._pixels.touch()
+                pixels, sink = self._pixels.open("r+b"), pa.OSFile(str(self.folder / "journal.arrow"), "wb")
+            with pixels, sink:
+                yield Addition(self, known, pixels, sink)
             self._recovered()
 
     @property
@@ -96,13 +102,6 @@ class Store:
     def _slots(self) -> int:
         return self._pixels.stat().st_size // self._stride if self._pixels.exists() else 0
 
-    def _mapped(self, mode: Literal["r", "r+"]) -> Images:
-        shape = (self._slots, self.size, self.size, 3)
-        # A plain view: every look at a memmap makes another memmap, which takes longer than a small picture.
-        return (
-            np.asarray(np.memmap(self._pixels, np.uint8, mode, shape=shape)) if shape[0] else np.zeros(shape, np.uint8)
-        )
-
     def _wait(self, lock: IO[str], progress: Progress) -> None:
         with storing(self.folder):
             try:
@@ -115,46 +114,54 @@ class Store:
         """All rows, those of the journal moved into facts.parquet."""
         journal, boot = self.folder / "journal.arrow", self.folder / "boot"
         with storing(self.folder):
+            rows = self.rows
             if journal.exists():
                 believed = boot.exists() and boot.read_text(encoding="utf-8") == _boot()
                 batches = list(_whole_batches(journal)) if believed else []
                 if batches and self._pixels.exists():
                     _make_durable(self._pixels)
-                    added = pl.from_arrow(pa.Table.from_batches(batches))
+                    added = pl.from_arrow(pa.Table.from_batches(batches).combine_chunks())
                     assert isinstance(added, pl.DataFrame)
-                    rows = pl.concat([self.rows, added.cast(ROWS)])  # type: ignore[arg-type]
-                    write_table(self.folder / "facts.parquet", rows.unique("slot", keep="last", maintain_order=True))
+                    rows = pl.concat([rows, added.cast(ROWS)])  # type: ignore[arg-type]
+                    rows = rows.unique("slot", keep="last", maintain_order=True)
+                    write_table(self.folder / "facts.parquet", rows)
                 journal.unlink()
-        return self.rows
+        return rows.filter(pl.col("slot") < self._slots)
 
 
 class Addition:
     """Images being added to a Store."""
 
-    def __init__(self, store: Store, known: pl.DataFrame, sink: Any) -> None:
+    def __init__(self, store: Store, known: pl.DataFrame, pixels: BinaryIO, sink: Any) -> None:
         self.known = known
         """Rows that were there before."""
-        self._store = store
+        self._store, self._pixels, self._one_at_a_time = store, pixels, threading.Lock()
         with storing(store.folder):
             self._writer = pa.ipc.new_stream(sink, _arrow_schema())
 
-    def reserve(self, count: int, *, taken: Int[np.ndarray, " slot"]) -> tuple[Int[np.ndarray, " count"], Images]:
-        """`count` slots that are not `taken`, and all slots to write into.
-
-        The disk is reserved first: a full one is a StorageError here, not a crash (SIGBUS) in the middle.
-        """
+    def reserve(self, count: int, *, taken: Int[np.ndarray, " slot"]) -> Int[np.ndarray, " count"]:
+        """`count` slots that are not `taken`; the disk is reserved, so that a full one is told before the work."""
         path, present = self._store._pixels, self._store._slots
         free = np.setdiff1d(np.arange(present + count), taken)[:count]
         with storing(path), open(path, "ab") as file:
             _reserve(file.fileno(), path.stat().st_size, (int(free.max(initial=-1)) + 1) * self._store._stride)
-        return free, self._store._mapped("r+")
+        return free
 
-    def add(self, rows: dict[str, Any]) -> None:
-        """Note images whose pixels are written; columns of ROWS as lists or (masked) arrays."""
-        schema = _arrow_schema()
+    def add(self, rows: dict[str, Any], images: Images) -> None:
+        """Keep images and their rows: columns of ROWS as lists or (masked) arrays. Several threads may do so."""
+        slots, schema = rows["slot"], _arrow_schema()
         columns = [_column(rows[field.name], field.type) for field in schema]
+        ends = [*np.flatnonzero(np.diff(slots) != 1) + 1, len(slots)]  # of runs, each written at once
         with storing(self._store.folder):
-            self._writer.write_batch(pa.RecordBatch.from_arrays(columns, schema=schema))
+            for start, end in zip([0, *ends], ends, strict=False):
+                _write_at(self._pixels.fileno(), images[start:end], int(slots[start]) * self._store._stride)
+            with self._one_at_a_time:
+                self._writer.write_batch(pa.RecordBatch.from_arrays(columns, schema=schema))
+
+    def settle(self) -> None:
+        """Bring what was kept to the disk, so that less is left to wait for at the end."""
+        with storing(self._store.folder):
+            os.fsync(self._pixels.fileno())
 
 
 def kept_table(path: Path, schema: dict[str, Any]) -> pl.DataFrame | None:
@@ -174,13 +181,15 @@ def _arrow_schema() -> pa.Schema:
 
 def _column(values: Any, kind: pa.DataType) -> pa.Array:
     """Polars would need ten times as long for the few rows of a batch."""
+    if isinstance(values, pa.Array):
+        return values
     if not isinstance(values, np.ndarray):
         return pa.array(values, kind)
-    mask = np.ma.getmaskarray(values)
+    plain, mask = np.ma.getdata(values), np.ma.getmaskarray(values) if np.ma.isMA(values) else None
     if pa.types.is_fixed_size_list(kind):
-        flat = pa.array(np.ma.getdata(values).reshape(-1))
-        return pa.FixedSizeListArray.from_arrays(flat, type=kind, mask=pa.array(mask[:, 0]))
-    return pa.array(np.ma.getdata(values), kind, mask=mask)
+        missing = None if mask is None else pa.array(mask[:, 0])
+        return pa.FixedSizeListArray.from_arrays(pa.array(plain.reshape(-1)), type=kind, mask=missing)
+    return pa.array(plain, kind, mask=mask)
 
 
 def _whole_batches(journal: Path) -> Iterator[pa.RecordBatch]:
@@ -200,6 +209,14 @@ def _make_durable(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _write_at(descriptor: int, images: Images, at: int) -> None:
+    """All of the images, one after the other from a byte on."""
+    left = images.reshape(-1).data
+    while left:
+        done = os.pwrite(descriptor, left, at)
+        left, at = left[done:], at + done
 
 
 def _reserve(descriptor: int, present: int, wanted: int) -> None:

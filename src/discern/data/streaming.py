@@ -129,7 +129,7 @@ class Stream:
     def _images(self, index: Rows) -> Dataset:
         row = np.zeros(self.dataset.index.max() + 1, np.int64)
         row[self.dataset.index] = np.arange(len(self.dataset))
-        return replace(self.dataset, table=self.dataset.table.select("image", "file", "row")[row[index]])
+        return replace(self.dataset, table=self.dataset.table.select("image", "file", "row", "bytes")[row[index]])
 
     def _drawn(self, dataset: Dataset, seed: int, epoch: int, begin: int, share: slice) -> tuple[_Line, Rows]:
         """The images of a share of an epoch as they are read, and their places there in the order to be given."""

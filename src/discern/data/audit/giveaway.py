@@ -13,7 +13,6 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 from jaxtyping import Bool, Float, Int
-from scipy.stats import rankdata
 
 from discern.data import keyed
 from discern.data.audit.findings import Finding
@@ -160,16 +159,17 @@ def held_out_auc(codes: Int[np.ndarray, " n"], positive: Bool[np.ndarray, " n"])
     """
     if min(positive.sum(), (~positive).sum()) < _LEAST:
         return None
-    fold = keyed.permutation(0, 0, len(codes)) % _FOLDS
-    width = int(codes.max()) + 1
-    score = np.empty(len(codes))
-    for k in range(_FOLDS):
-        rest, held = fold != k, fold == k
-        ones = np.bincount(codes[rest & positive], minlength=width) + 0.5
-        zeros = np.bincount(codes[rest & ~positive], minlength=width) + 0.5
-        score[held] = np.log((ones / ones.sum()) / (zeros / zeros.sum()))[codes[held]]
-    ranks, count = rankdata(score), int(positive.sum())
-    return float((ranks[positive].sum() / count - (count + 1) / 2) / (len(ranks) - count))  # Mann & Whitney, 1947
+    fold, width = keyed.permutation(0, 0, len(codes)) % _FOLDS, int(codes.max()) + 1
+    cells = (positive * _FOLDS + fold) * width + codes
+    counts = np.bincount(cells, minlength=2 * _FOLDS * width).reshape(2, _FOLDS, width)
+    others = counts.sum(axis=1, keepdims=True) - counts + 0.5
+    zeros, ones = others / others.sum(axis=2, keepdims=True)
+    values, place = np.unique(np.log(ones / zeros), return_inverse=True)  # what an image of a fold and code scores
+    negatives, positives = (
+        np.bincount(place.reshape(-1), weights=kind.reshape(-1), minlength=len(values)) for kind in counts
+    )
+    below = negatives.cumsum() - negatives / 2  # ties count half
+    return float(positives @ below / (positives.sum() * negatives.sum()))  # Mann & Whitney, 1947
 
 
 def _standard_error(positive: Bool[np.ndarray, " n"]) -> float:

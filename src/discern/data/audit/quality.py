@@ -12,6 +12,7 @@ import polars as pl
 
 from discern.data.audit.findings import Finding
 from discern.data.dataset import Dataset
+from discern.data.decode import LONGER
 
 FLAG = 0.5
 """An image is flagged when its score of a kind is under this."""
@@ -54,7 +55,7 @@ _LOW_CONTRAST = 0.02
 # therefore told for a side of 128.
 _ROUNDED = 1 + 0.299**2 + 0.587**2 + 0.114**2
 _ROUNDING = (20 / 12 * _ROUNDED) ** 0.5 / (255 * pl.col("contrast"))
-_AT_128 = (_LONG.clip(upper_bound=128) / 128).sqrt()
+_AT_128 = (_LONG.clip(upper_bound=LONGER) / 128).sqrt()
 FOCUS = (pl.col("sharpness") ** 2 - _ROUNDING**2).clip(lower_bound=0).sqrt() * _AT_128
 """Sharpness without what rounding adds, as of a picture of 128 pixels."""
 

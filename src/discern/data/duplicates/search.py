@@ -7,8 +7,8 @@ Three steps, each on what the one before lets through:
 2. Windows. A copy that was cropped at an edge agrees with some window of the other picture far better than with all
    of it, so signatures of windows are compared: first those that follow from the signatures of the whole, which
    takes no pixels, then those of the pictures.
-3. Pixels. The two views are laid on each other (Evangelidis & Psarakis, 2008), and must then correlate as a whole
-   and differ nowhere: two photos of one scene with another object in it are no copies.
+3. Pixels. The two views are laid on each other, aligned if need be (Evangelidis & Psarakis, 2008), and must then
+   correlate as a whole and differ nowhere: two photos of one scene with another object in it are no copies.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ CORRELATION = 0.95
 LEAST_SIDE = 20
 """Pixels of the shorter side under which pictures have too little in them to tell copies from look-alikes."""
 
-VERSION = 6
+VERSION = 7
 """Raised when other pairs are found for the same images."""
 
 LARGEST_DIFFERENCE = 40.0
@@ -72,7 +72,7 @@ _TILE = 64
 _AT_ONCE = 64
 """Such products together: their cosines stay in the processor's cache."""
 
-_BLOCK = 2
+_BLOCK = 8
 """Rows of tiles that are gone through together, each by a thread."""
 
 _KEPT: dict[str, Any] = {"first": pl.String, "second": pl.String, "variant": pl.Int64, "correlation": pl.Float64}
@@ -96,6 +96,9 @@ Candidates = Int[np.ndarray, "pair 3"]
 """First row, second row, variant."""
 
 View = UInt8[np.ndarray, "side side 3"]
+
+Warp = Float[np.ndarray, "2 3"]
+"""An affine map of positions in one view to those in another."""
 
 Pair = tuple[int, int, int, float]
 """The same with the correlation."""
@@ -339,14 +342,26 @@ def _correlation(one: View, other: View, window: int) -> float | None:
     if _agreement(*coarse)[0] < ROUGHLY:
         return None
     start = np.array([[width / VIEW, 0, left], [0, height / VIEW, top]], np.float32)
+    found = _laid(one, other, start)
+    return found if found is not None else _laid(one, other, _aligned(one, other, start))
+
+
+def _aligned(one: View, other: View, start: Warp) -> Warp:
+    """The affine map that lays `one` on `other`, near the one to start with, or that one."""
     grey, other_grey = (cv2.cvtColor(each, cv2.COLOR_RGB2GRAY) for each in (one, other))
     stop = (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, 30, 1e-3)
     try:
         _, warp = cv2.findTransformECC(other_grey, grey, start.copy(), cv2.MOTION_AFFINE, stop)
     except cv2.error:  # it does not converge: no alignment exists
-        warp = start
+        return start
     if np.abs(warp - start)[:, :2].max() > 0.06 or np.abs(warp - start)[:, 2].max() > 4:
-        warp = start  # a copy is not sheared; what the alignment found is something else
+        return start  # a copy is not sheared; what the alignment found is something else
+    found: Warp = warp
+    return found
+
+
+def _laid(one: View, other: View, warp: Warp) -> float | None:
+    """Correlation of `other` with `one` laid on it so; none when they are not copies."""
     flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
     laid = cv2.warpAffine(one, warp, (VIEW, VIEW), flags=flags, borderMode=cv2.BORDER_REPLICATE)
     inner = (slice(2, -2), slice(2, -2))  # the edge may have lain outside

@@ -10,7 +10,7 @@ from typing import NoReturn
 
 import polars as pl
 
-from discern.data.reading import status
+from discern.data.reading import file_status
 from discern.data.sources.listing import NAMED_ROWS, SPLIT_WORDS, Listing, listing_of
 from discern.errors import DataError, UsageError
 
@@ -65,7 +65,7 @@ def listing(root: Path) -> Listing:
         _row(root, file, label, split)
         for split, folder in splits
         for label, class_folder in sub_folders(folder)
-        for file in images_below(class_folder)
+        for file in _names_below(class_folder)
     ]
     if not rows:
         raise DataError(_nothing_found(root))
@@ -160,6 +160,11 @@ def _visible(name: str) -> bool:
 
 def images_below(folder: Path) -> Iterator[Path]:
     """Image files anywhere below, in a fixed order; no link to a folder above or to one seen already is followed."""
+    return map(Path, _names_below(folder))
+
+
+def _names_below(folder: Path) -> Iterator[str]:
+    """The same as whole paths: of a hundred thousand files, Path objects take longer than finding them."""
     seen = {_identity(parent) for parent in folder.parents}
     for current, folders, files in os.walk(folder, followlinks=True, onerror=_refuse_unreadable):
         identity = _identity(current)
@@ -170,7 +175,7 @@ def images_below(folder: Path) -> Iterator[Path]:
         folders[:] = sorted(name for name in folders if _visible(name))
         for name in sorted(files):
             if _visible(name) and os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES:
-                yield Path(current, name)
+                yield os.path.join(current, name)
 
 
 def _identity(folder: str | Path) -> tuple[int, int]:
@@ -194,11 +199,20 @@ def _say_loose(root: Path, loose: list[Path]) -> list[str]:
     ]
 
 
-def _row(root: Path, file: Path, label: str, split: str | None) -> tuple[object, ...]:
-    name = file.relative_to(root).as_posix()
-    if any("\udc80" <= letter <= "\udcff" for letter in name):  # Python's stand-ins for bytes that are not UTF-8
-        raise DataError(f"The name {os.fsencode(name)!r} in {root} is not valid UTF-8; rename it.")
-    return name, name, None, label, split, *status(file)  # of a broken link zeros: the scan says what is wrong with it
+def _row(root: Path, file: str, label: str, split: str | None) -> tuple[object, ...]:
+    name = file[len(str(root)) :].lstrip("/")
+    try:
+        name.encode()
+    except UnicodeEncodeError as error:  # Python's stand-ins for bytes that are not UTF-8
+        raise DataError(f"The name {os.fsencode(name)!r} in {root} is not valid UTF-8; rename it.") from error
+    return (
+        name,
+        name,
+        None,
+        label,
+        split,
+        *file_status(file),
+    )  # of a broken link zeros: the scan says what is wrong with it
 
 
 def _nothing_found(root: Path) -> str:
