@@ -58,6 +58,8 @@ def inside_bars(grey: Grey) -> tuple[slice, slice]:
 
     Copies with and without them are copies, and pictures that share nothing but bars are none.
     """
+    if not any(edge.max() <= _BLACK or edge.min() >= _WHITE for edge in (grey[0], grey[-1], grey[:, 0], grey[:, -1])):
+        return slice(None), slice(None)
     found = []
     for axis in (1, 0):
         bar = (grey.max(axis=axis) <= _BLACK) | (grey.min(axis=axis) >= _WHITE)
@@ -113,9 +115,8 @@ def statistics(views: Views, samples: Samples, inner: Views | None = None) -> di
 
 
 def _histograms(views: Views) -> Float[np.ndarray, "n 256"]:
-    n = len(views)
-    shifted = views.reshape(n, -1) + np.arange(n)[:, None] * 256
-    return np.bincount(shifted.reshape(-1), minlength=n * 256).reshape(n, 256).astype(np.float64)
+    counts = [cv2.calcHist([view], [0], None, [256], [0, 256]) for view in views]
+    return np.array(counts, np.float64).reshape(-1, 256)
 
 
 def _colorfulness(samples: Samples) -> Float[np.ndarray, " n"]:

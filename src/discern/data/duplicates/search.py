@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -74,6 +74,9 @@ _AT_ONCE = 64
 
 _BLOCK = 8
 """Rows of tiles that are gone through together, each by a thread."""
+
+_A_TASK = 16
+"""Pairs that a thread compares one after the other."""
 
 _KEPT: dict[str, Any] = {"first": pl.String, "second": pl.String, "variant": pl.Int64, "correlation": pl.Float64}
 """Columns of the cached pairs; images are named by their digests."""
@@ -280,13 +283,18 @@ def _confirmed(
     turned = windows if variant == 0 else spectra(np.ascontiguousarray(varied(grey, variant)), _WINDOWS)
     window, swapped, cosine = _best_windows(windows, turned, first, second)
 
-    def judge(job: int) -> float | None:
-        one, two = views[first[job]], np.ascontiguousarray(varied(views[second[job]][None], variant)[0])
-        return _correlation(two, one, window[job]) if swapped[job] else _correlation(one, two, window[job])
+    def judge(jobs: Sequence[int]) -> list[tuple[int, float]]:
+        found = []
+        for job in jobs:
+            one, two = views[first[job]], np.ascontiguousarray(varied(views[second[job]][None], variant)[0])
+            whole, other = (two, one) if swapped[job] else (one, two)
+            if (correlation := _correlation(whole, other, window[job])) is not None:
+                found.append((job, correlation))
+        return found
 
     jobs = np.flatnonzero(cosine > WINDOW_ALIKE).tolist()
-    for job, correlation in zip(jobs, pool.map(judge, jobs), strict=True):
-        if correlation is not None:
+    for found in pool.map(judge, [jobs[start : start + _A_TASK] for start in range(0, len(jobs), _A_TASK)]):
+        for job, correlation in found:
             a, b, kind = pairs[job].tolist()
             yield (a, b, kind, correlation) if a < b else (b, a, _inverse(kind), correlation)
 
@@ -376,7 +384,7 @@ def _agreement(one: View, other: View) -> tuple[float, Float[np.ndarray, "side s
 
     A copy may have other levels and be paler as a whole, so mean and gain are taken out.
     """
-    a, b = (each.astype(np.float32) - np.array(cv2.mean(each)[:3], np.float32) for each in (one, other))
+    a, b = (cv2.subtract(each, np.array(cv2.mean(each)), dtype=cv2.CV_32F) for each in (one, other))
     product, energy = float(np.vdot(a, b)), float(np.vdot(a, a))
     correlation = product / max((energy * float(np.vdot(b, b))) ** 0.5, 1e-6)
     difference = cv2.absdiff(b, a * np.float32(product / max(energy, 1e-6)))
