@@ -56,7 +56,7 @@ def test_system_d_settings():
         ("epochs: many", r"mine.yaml: epochs = 'many' is not possible: .*valid integer"),
         ("epochs: 2.5", r"mine.yaml: epochs = 2.5 is not possible: .*fractional"),
         ("epochs:", r"mine.yaml: epochs = None is not possible"),
-        ("optimizer: lion", r"optimizer = 'lion' is not possible: .*'adamw', 'adam', 'sgd' or 'muon'"),
+        ("optimizer: lion", r"optimizer = 'lion' is not possible: .*'adamw', 'adam', 'sgd', 'muon' or 'lbfgs'"),
         ("monitor: test_acc", r"monitor = 'test_acc' is not possible: .*'val_loss' or 'val_acc'"),
         ("augment: 5", r"augment = 5 is not possible"),
         ("augment: {flip: often}", r"augment.flip = 'often' is not possible"),

@@ -12,7 +12,9 @@ from discern.cli.options import answer, json_option
 @click.command("evaluate")
 @click.argument("run", type=click.Path(path_type=Path))
 @click.argument("photos", type=click.Path(path_type=str), required=False)
-@click.option("--checkpoint", metavar="WHICH", help="best_val_loss, best_val_acc or last.  [default: the chosen one]")
+@click.option(
+    "--checkpoint", metavar="WHICH", help="best_val_loss, best_val_acc, last or refit.  [default: the chosen one]"
+)
 @click.option(
     "--leakage", metavar="WAY", help="Photos the model has seen, also edited ones: drop or allow.  [default: refuse]"
 )

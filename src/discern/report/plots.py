@@ -164,7 +164,7 @@ def rate_plot(rates: Sequence[float], losses: Sequence[float], *, chosen: float,
 
 
 def training_plot(lines: Sequence[Mapping[str, Any]], *, label: str, name: str) -> Markup:
-    """Loss, accuracy and learning rate by epoch from lines of metrics.jsonl, a thin line where a later phase begins.
+    """Loss, accuracy and rate or decay by epoch from lines of metrics.jsonl, a thin line where a later phase begins.
 
     Validation scores are drawn where a line has them.
     """
@@ -178,6 +178,7 @@ def training_plot(lines: Sequence[Mapping[str, Any]], *, label: str, name: str) 
             ("val_loss", _SECOND, "-"),
             ("train_acc", _THIRD, "--"),
             ("val_acc", _SECOND, "-"),
+            ("weight_decay", _QUIET, ":"),
             ("learning_rate", _QUIET, "-"),
         ):
             axes, scale = (loss, 1) if "loss" in key else (accuracy, 100) if "acc" in key else (rate, 1)
@@ -188,7 +189,12 @@ def training_plot(lines: Sequence[Mapping[str, Any]], *, label: str, name: str) 
                 called = "training" if "train" in key else "validation"
                 axes.plot(x, y, style, color=color, linewidth=2, marker=marker, markersize=4, label=called)
         begins = [line["epoch"] for before, line in pairwise(lines) if line.get("phase", 1) > before.get("phase", 1)]
-        for axes, title in ((loss, "Loss"), (accuracy, "Accuracy"), (rate, "Learning rate")):
+        third = [
+            words
+            for key, words in (("weight_decay", "weight decay"), ("learning_rate", "learning rate"))
+            if any(key in line for line in lines)
+        ]
+        for axes, title in ((loss, "Loss"), (accuracy, "Accuracy"), (rate, ", then ".join(third).capitalize())):
             for epoch in begins:
                 axes.axvline(epoch - 0.5, color=_QUIET, linewidth=0.8)
             axes.set_title(title, loc="left", fontsize=10, color=_INK)

@@ -20,6 +20,7 @@ _CHECKPOINTS = {
     "best_val_loss": "lowest validation loss",
     "best_val_acc": "highest validation accuracy",
     "last": "the last epoch",
+    "refit": "the chosen head, trained once more on training and validation images",
 }
 
 
@@ -103,9 +104,11 @@ def _facts(subject: Subject) -> tuple[tuple[str, str], ...]:
     if recipe:
         facts.append(("Arithmetic", f"{recipe['precision']} on {info.get('device', 'cpu')}"))
         usual = recipe["learning_rate"]
+        solved = [phase.get("optimizer") == "lbfgs" for phase in phases]
         rates = [phase.get("learning_rate") or usual for phase in phases] or [usual]
-        rate = ", then ".join(f"{rate:g}" for rate in rates)
-        facts.append(("Optimiser", f"{recipe['optimizer']}, rate {rate}, {recipe['schedule']}"))
+        rate = ", then ".join(f"{rate:g}" for rate, exact in zip(rates, solved or [False], strict=True) if not exact)
+        in_steps = f"{recipe['optimizer']}, rate {rate}, {recipe['schedule']}" if rate else ""
+        facts.append(("Optimiser", ", then ".join(filter(None, ["L-BFGS" if any(solved) else "", in_steps]))))
     if phases:
         facts += _phases(phases, info)
     elif info.get("epochs") is not None:
@@ -125,6 +128,16 @@ def _phases(phases: list[dict[str, Any]], info: dict[str, Any]) -> list[tuple[st
     lines = [("Phase" if len(phases) == 1 else f"Phase {number}", _phase(told)) for number, told in enumerate(done, 1)]
     if len(phases) > 1 and info.get("chosen_phase"):
         lines.append(("Kept", f"phase {info['chosen_phase']}, epoch {info['chosen_epoch']} of all"))
+    if "refit" in info:
+        told = info["refit"]
+        epochs = wording.count(told["epochs"], "epoch")
+        lines.append(
+            (
+                "Refit",
+                f"the head anew on all {wording.count(told['images'], 'image')} but the test's, {epochs}; validation "
+                "scores are those of the head before",
+            )
+        )
     return lines
 
 
@@ -152,11 +165,12 @@ def _curves(subject: Subject) -> tuple[Curves | None, str]:
     records = subject.run.metrics
     if not records:
         return None, "This run's metrics.jsonl is empty, so how it learned cannot be shown."
-    chosen = _chosen(records, subject.info["checkpoint"])
+    checkpoint = subject.info.get("validated", subject.info["checkpoint"])
+    chosen = subject.info.get("chosen_epoch") or _chosen(records, checkpoint)
     record = records[chosen - 1]
     epochs = wording.count(len(records), "epoch")
     sentence = (
-        f"Epoch {record['epoch']} of {epochs} was chosen ({_CHECKPOINTS.get(subject.info['checkpoint'], 'last')}). In "
+        f"Epoch {record['epoch']} of {epochs} was chosen ({_CHECKPOINTS.get(checkpoint, 'last')}). In "
         f"it, accuracy on the training images was {wording.percent(record['train_acc'])}"
     )
     if "val_acc" in record:

@@ -33,7 +33,10 @@ _REQUIRED = frozenset(("checkpoint", "classes", "model", "preprocessing", "secon
 Content = TypeVar("Content")
 
 CHECKPOINTS = ("best_val_loss", "best_val_acc", "last")
+"""What a training leaves."""
 
+REFIT = "refit"
+"""The checkpoint that has learned from the validation images as well; run.json's `validated` names the one before."""
 
 ON_FEATURES = " on features"
 """Ends the names of baselines that read the published features which the run was trained on."""

@@ -18,7 +18,7 @@ from discern.models import zoo
 from discern.models.configuration import options
 from discern.models.network import Network
 from discern.progress import Progress
-from discern.runs.run import Run
+from discern.runs.run import REFIT, Run
 from discern.training.recipe import Recipe, load_recipe
 
 
@@ -63,9 +63,10 @@ def unseen(dataset: Dataset, pixels: Pixels | Stream, before: Run, plan: Recipe,
     judged = dataset.filter(pl.col("split").is_in(["val", "test"]))
     known = before.dataset.filter(pl.col("split") != "test")
     found = overlap(judged, pixels, known, fit=plan.fit, progress=progress)
-    # What chose a checkpoint before may choose one again; it must not test.
+    # What chose a checkpoint before may choose one again, unless it was learned from; it must not test.
+    learned = ("train", "val") if before.info["checkpoint"] == REFIT else ("train",)
     tested = set(judged.split("test").images)
-    names = [copy.photo for copy in found.copies if copy.split == "train" or copy.photo in tested]
+    names = [copy.photo for copy in found.copies if copy.split in learned or copy.photo in tested]
     if not names:
         return dataset
     which = f"{len(names):,} of {len(judged):,} validation and test images, such as {names[0]}, are photos that"

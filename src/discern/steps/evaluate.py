@@ -26,7 +26,7 @@ from discern.files import write_json
 from discern.progress import Logged, Progress
 from discern.runs.evaluation import Evaluation
 from discern.runs.predictions import Predictions
-from discern.runs.run import CHECKPOINTS, Run, open_run
+from discern.runs.run import CHECKPOINTS, REFIT, Run, open_run
 from discern.training.recipe import load_recipe
 
 _SHOWN = 12
@@ -94,8 +94,9 @@ def evaluate(
 
 
 def _known(checkpoint: str | None) -> str | None:
-    if checkpoint is not None and checkpoint not in CHECKPOINTS:
-        raise UnknownName("checkpoint", checkpoint, CHECKPOINTS)
+    known = (*CHECKPOINTS, REFIT)
+    if checkpoint is not None and checkpoint not in known:
+        raise UnknownName("checkpoint", checkpoint, known)
     return checkpoint
 
 

@@ -38,19 +38,21 @@ def judge(run: Run, plan: Recipe, dataset: Dataset, pixels: Pixels | Stream, pro
     The names of the splits that were judged.
     """
     run.update(test_openings=run.info.get("test_openings", 0) + (plan.overfit is None))
-    predictor = load_predictor(run)
     judged = {split: dataset.split(split) for split in (JUDGED_SPLITS if plan.overfit is None else ("train",))}
     judged = {split: part for split, part in judged.items() if len(part)}
     index = np.concatenate([part.index for part in judged.values()])
     start = time.perf_counter()
-    model_says = predictor.over(pixels, index, progress)
+    predictor, model_says = load_predictor(run), np.zeros((0, len(dataset.classes)), np.float32)
+    for split, part in judged.items():  # by weights that have not seen it
+        says = load_predictor(run, run.info["validated"]) if split == "val" and "validated" in run.info else predictor
+        model_says = np.concatenate([model_says, says.over(pixels, part.index, progress)])
     milliseconds = (time.perf_counter() - start) * 1000 / len(index)
 
     train_part = dataset.split("train")
     labels, classes = train_part.labels, len(dataset.classes)
     few = baselines.spread(len(labels))
     histograms = [_histograms(pixels, rows) for rows in (train_part.index[few], index)]
-    says = {
+    told = {
         "predictions.parquet": model_says,
         "baselines/majority class.parquet": baselines.majority(labels, len(index), classes),
         "baselines/color histogram.parquet": baselines.color_histogram_model(
@@ -59,8 +61,8 @@ def judge(run: Run, plan: Recipe, dataset: Dataset, pixels: Pixels | Stream, pro
     }
     rows = np.concatenate([np.flatnonzero(dataset.table["split"].to_numpy() == split) for split in judged])
     for name, said in probed(plan, dataset, pixels, predictor.preprocessing, rows, progress).items():
-        says[f"baselines/{name}.parquet"] = said
-    for file, probabilities in says.items():
+        told[f"baselines/{name}.parquet"] = said
+    for file, probabilities in told.items():
         Predictions(
             images=tuple(name for part in judged.values() for name in part.images),
             splits=tuple(split for split, part in judged.items() for _ in range(len(part))),

@@ -46,9 +46,12 @@ def probed(
     judged: Int[np.ndarray, " row"],
     progress: Progress,
 ) -> dict[str, Float[np.ndarray, "judged class"]]:
-    """Probabilities of the judged rows by every probe, by its name; none for a network without published weights."""
+    """Probabilities of the judged rows by every probe, by its name.
+
+    None for a network without published weights, and where there are no validation images to choose settings by.
+    """
     published = zoo.published_for(plan.model, plan.network, trust_pickle=plan.trust_pickle)
-    if published is None:
+    if published is None or not len(dataset.split("val")):
         return {}
     classes = len(dataset.classes)
     network = zoo.build(

@@ -26,7 +26,7 @@ from discern.progress import Progress
 from discern.runs.run import Run, open_run
 from discern.steps.continuing import continued, network_of, unseen
 from discern.steps.prepare import Prepared, prepare
-from discern.training.phases import TRANSFER, Phase
+from discern.training.phases import IN_STEPS, TRANSFER, Phase
 from discern.training.recipe import Recipe, resolved
 from discern.training.runtime import Arithmetic, accelerator, choose_arithmetic, refuse_large
 from discern.training.stages import Job
@@ -209,6 +209,8 @@ def _refuse_growing(plan: Recipe, network: Network, size: int) -> None:
 def _transfer(plan: Recipe) -> tuple[Phase, ...]:
     """The usual phases, with what the plan says of epochs (the most for each), rate (the first's) and patience."""
     usual, phases = Recipe(), list(TRANSFER)
+    if (plan.learning_rate, plan.optimizer) != (usual.learning_rate, usual.optimizer):
+        phases[0] = IN_STEPS
     if plan.epochs != usual.epochs:
         phases = [replace(phase, epochs=min(phase.epochs or plan.epochs, plan.epochs)) for phase in phases]
     if plan.learning_rate != usual.learning_rate:

@@ -34,6 +34,7 @@ from discern.steps.together import agreed, first_alone, heard, is_first
 from discern.training.checkpoint import PREVIOUS, last_whole
 from discern.training.loop import fit
 from discern.training.recipe import Recipe, load_recipe
+from discern.training.refit import refit
 from discern.training.tracking import refuse_trackers
 
 
@@ -138,6 +139,7 @@ def _train_and_judge(
             run.update(status="training")
         with torch.random.fork_rng(), live(job, progress) as shown:
             position = fit(shown, progress)
+            refit(job, network, progress)
         if not job.main:
             return run  # the first process judges alone
         start = time.perf_counter()

@@ -74,7 +74,7 @@ def save_weights(path: Path, state: Mapping[str, Tensor], note: dict[str, Any]) 
 def save_resumable(
     path: Path,
     model: nn.Module,
-    optimizer: torch.optim.Optimizer,
+    optimizer: torch.optim.Optimizer | None,
     position: Position,
     note: dict[str, Any],
     beside: Mapping[str, Mapping[str, Tensor]] | None = None,
@@ -84,7 +84,7 @@ def save_resumable(
     `beside` are averages of the weights, by what they are.
     """
     tensors = {f"model.{name}": value for name, value in model.state_dict().items()}
-    for number, state in optimizer.state_dict()["state"].items():
+    for number, state in (optimizer.state_dict()["state"] if optimizer else {}).items():
         tensors |= {f"optimizer.{number}.{key}": value for key, value in state.items() if isinstance(value, Tensor)}
     for kind, values in (beside or {}).items():
         tensors |= {f"{kind}.{name}": value for name, value in values.items()}
@@ -100,7 +100,7 @@ def save_resumable(
 def load_resumable(
     path: Path,
     model: nn.Module,
-    optimizer: torch.optim.Optimizer,
+    optimizer: torch.optim.Optimizer | None,
     beside: Mapping[str, Mapping[str, Tensor]] | None = None,
 ) -> Position:
     """Put the saved state into `model`, `optimizer` and what stands `beside` them, and return the position.
@@ -108,7 +108,7 @@ def load_resumable(
     State tensors take the memory order of their parameters: element by element the same numbers, and the same
     vectorised code, so that the next step is the same to the last bit.
     """
-    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    parameters = [p for group in optimizer.param_groups for p in group["params"]] if optimizer else []
     state: dict[int, dict[str, Tensor]] = {}
     weights: dict[str, Tensor] = {}
     try:
@@ -124,7 +124,8 @@ def load_resumable(
                     number, _, key = rest.partition(".")
                     state.setdefault(int(number), {})[key] = _like(parameters[int(number)], file.get_tensor(name))
         model.load_state_dict(weights)
-        optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+        if optimizer:
+            optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
         return Position(**note["position"])
     except (SafetensorError, OSError, LookupError, RuntimeError, TypeError, ValueError) as error:
         # Besides a broken file: one without our note, or of another network or optimiser.

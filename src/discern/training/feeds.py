@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
@@ -27,6 +28,10 @@ from discern.training.recipe import Recipe
 
 if TYPE_CHECKING:
     from discern.training.stages import Job
+
+
+_PORTION = 4096
+"""Rows of activations that are taken from the disk together."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -171,6 +176,19 @@ class KeptFeed:
         for start in range(0, len(places), count):
             some = places[start : start + count]
             yield self._taken(some, np.zeros(len(some), np.int64))
+
+    def every_view(self, dataset: Dataset) -> Float[Tensor, "row feature"]:
+        """The first of the activations of every image, plain ones first, then view after view."""
+        places = self.place[dataset.index]
+        views = range(self.activations.views + 1)
+        width = sum(math.prod(shape) for shape in self.activations.shapes)
+        rows = torch.empty((len(views) * len(places), width), device=self.device)
+        for view in views:
+            for start in range(0, len(places), _PORTION):
+                some = places[start : start + _PORTION]
+                at = view * len(places) + start
+                rows[at : at + len(some)] = self._taken(some, np.full(len(some), view))[0]
+        return rows
 
     def _taken(self, images: Int[np.ndarray, " b"], views: Int[np.ndarray, " b"]) -> tuple[Tensor, ...]:
         return tuple(each.to(self.device) for each in self.activations.take(images, views))

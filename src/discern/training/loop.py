@@ -43,7 +43,8 @@ from discern.training.checkpoint import (
     save_resumable,
     save_weights,
 )
-from discern.training.feeds import Fed, share_of
+from discern.training.exact import decay_of, solve
+from discern.training.feeds import Fed, KeptFeed, share_of
 from discern.training.losses import batch_loss
 from discern.training.optim import build_optimizer, groups_of, learning_rate
 from discern.training.phases import Phase
@@ -134,7 +135,8 @@ class _Trainer:
     val: Dataset
     model: nn.Module
     """What is trained, wrapped for many processes."""
-    optimizer: torch.optim.Optimizer
+    optimizer: torch.optim.Optimizer | None
+    """None where the head is solved for."""
     average: Averages | None
     """What is validated and chosen instead of the weights."""
     lookahead: Lookahead | None
@@ -175,7 +177,9 @@ def _trainer(stage: Stage, phase: Phase) -> _Trainer:
     job, recipe = stage.job, stage.recipe
     train, val = job.dataset.split("train"), job.dataset.split("val")
     groups = groups_of(stage.network, stage.trained, recipe, layer_decay=phase.layer_decay)
-    model, optimizer = job.accelerator.prepare(stage.feed.model, build_optimizer(groups, recipe))
+    model, optimizer = stage.feed.model, None
+    if not stage.exact:
+        model, optimizer = job.accelerator.prepare(model, build_optimizer(groups, recipe))
     trained = {name: value for name, value in stage.live().items() if name in stage.trained}
     return _Trainer(
         stage=stage,
@@ -208,7 +212,7 @@ def _fit_phase(stage: Stage, phase: Phase, position: Position, progress: Progres
     with progress.track(f"Training {_called(job.recipe, phase)}", total) as advance, asked_to_stop() as asked:
         while not finished(position, recipe):
             began, seen = time.perf_counter(), position.batch
-            position = _train_epoch(trainer, position, advance, asked)
+            position = (_solve if stage.exact else _train_epoch)(trainer, position, advance, asked)
             seconds = time.perf_counter() - began
             taught = min(length, position.batch * recipe.batch_size)  # fewer where the time was over
             line = {
@@ -225,7 +229,7 @@ def _fit_phase(stage: Stage, phase: Phase, position: Position, progress: Progres
             trainer.metrics.append(
                 {
                     **line,
-                    "learning_rate": trainer.optimizer.param_groups[0]["lr"],
+                    **_told(trainer, position),
                     "images_per_second": (taught - seen * recipe.batch_size) / seconds,
                     "seconds": position.seconds,
                 }
@@ -264,9 +268,38 @@ def _called(recipe: Recipe, phase: Phase) -> str:
     return f"the head of {recipe.model}" if phase.train == "head" else f"the last layers of {recipe.model}"
 
 
+def _told(trainer: _Trainer, position: Position) -> dict[str, float]:
+    """What an epoch had for itself: its last learning rate, or its decay."""
+    if trainer.optimizer:
+        return {"learning_rate": trainer.optimizer.param_groups[0]["lr"]}
+    return {"weight_decay": decay_of(trainer.stage.phase, position.epoch - position.phase_epoch - 1)}
+
+
+def _solve(trainer: _Trainer, position: Position, advance: Advance, asked: Asked) -> Position:
+    """The best head for the next decay; loss and accuracy are its own."""
+    stage, recipe = trainer.stage, trainer.stage.recipe
+    if _agreed(stage.job, asked)[0]:
+        trainer.write(position)
+        asked.leave()
+    decay = decay_of(stage.phase, position.epoch - position.phase_epoch)
+    balanced = replace(recipe, balance="none" if recipe.balance == "none" else "weights")  # nothing is drawn
+    weights = class_weights(trainer.train, balanced).to(trainer.weights.device)
+    assert isinstance(stage.feed, KeptFeed), "of a stage that is exact"
+    loss, right = solve(
+        stage.network, stage.feed, trainer.train, weights=weights, decay=decay, smoothing=recipe.label_smoothing
+    )
+    length = epoch_length(trainer.train, recipe.balance)
+    advance(length, f"decay {decay:.2g}  loss {loss:.3f}")
+    right_sum = round(right * length / len(trainer.train))
+    return replace(
+        position, step=position.step + 1, batch=trainer.per_epoch, loss_sum=loss * length, right_sum=right_sum
+    )
+
+
 def _train_epoch(trainer: _Trainer, position: Position, advance: Advance, asked: Asked) -> Position:
     """What is left of a pass over the training images; loss and accuracy as they were on the way."""
     stage, recipe, optimizer = trainer.stage, trainer.stage.recipe, trainer.optimizer
+    assert optimizer is not None, "in steps"
     trainer.model.train()
     inference_norms(stage.network, stage.learning_norms)
     epochs = min(recipe.epochs, position.limit or recipe.epochs)
@@ -300,6 +333,7 @@ def _train_epoch(trainer: _Trainer, position: Position, advance: Advance, asked:
 def _step(trainer: _Trainer, fed: Fed, position: Position) -> tuple[float, int]:
     """One step of the optimiser: the mean loss of its images, and how many were right; over all processes."""
     stage, recipe, accelerator = trainer.stage, trainer.stage.recipe, trainer.stage.job.accelerator
+    assert trainer.optimizer is not None, "in steps"
     labels = torch.from_numpy(fed.step_labels).to(trainer.weights.device)
     total = trainer.weights[labels].sum() / accelerator.num_processes  # gradients of processes are averaged
     counts = float(accelerator.process_index < len(fed.step_labels))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import count
 
 import numpy as np
@@ -47,13 +47,15 @@ def find_rate(job: Job, progress: Progress) -> Rates:
 
     Raises DataError when even the lowest rates give no loss.
     """
-    network, phases = job.model, job.recipe.phases or (Phase(),)
+    network, phase = job.model, (job.recipe.phases or (Phase(),))[0]
+    if phase.optimizer == "lbfgs":  # it has no rate; the recipe's optimiser has
+        phase = replace(phase, optimizer=None, weight_decay=None)
     job.arithmetic.place(network, job.accelerator.device)
     learnable = frozenset(name for name, value in network.named_parameters() if value.requires_grad)
-    stage = stage_of(job, network, phases[:1], learnable, progress)
+    stage = stage_of(job, network, [phase], learnable, progress)
     train = job.dataset.split("train")
     weights = class_weights(train, stage.recipe).to(job.accelerator.device)
-    groups = groups_of(network, stage.trained, stage.recipe, layer_decay=phases[0].layer_decay)
+    groups = groups_of(network, stage.trained, stage.recipe, layer_decay=phase.layer_decay)
     optimizer = build_optimizer(groups, stage.recipe)
     stage.feed.model.train()
     inference_norms(network, stage.learning_norms)

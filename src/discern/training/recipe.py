@@ -23,7 +23,7 @@ from discern.files import writing
 from discern.models import zoo
 from discern.training.losses import Loss
 from discern.training.mixing import Mixing
-from discern.training.phases import Phase
+from discern.training.phases import Optimizer, Phase
 
 _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
@@ -84,7 +84,7 @@ class Recipe:
     """Parts into which a step's images are split, one after the other, to save memory: their gradients are added."""
     start_size: int | None = None
     """Side at which training begins, pixels, to grow to `size` over two thirds of the epochs; none keeps `size`."""
-    optimizer: Literal["adamw", "adam", "sgd", "muon"] = "adamw"
+    optimizer: Optimizer = "adamw"
     """AdamW (Loshchilov & Hutter, 2019), Adam (Kingma & Ba, 2015), SGD with Nesterov momentum, or Muon (Jordan et al.,
     2024; AdamW for what is no matrix)."""
     momentum: float = 0.9
@@ -149,6 +149,9 @@ class Recipe:
     """Memory order of images and filters; none measures this machine and takes the fastest."""
     final: bool = False
     """Train on the validation images too, for all epochs: nothing is left to choose by, and the last weights count."""
+    refit: bool = True
+    """Where validation chooses a head on kept features, train it once more on training and validation images together,
+    for as many epochs: seconds. Validation scores stay those of the head that had not seen them."""
     overfit: int | None = None
     """Train on so many training images alone, unvaried, and be judged on them: whether it can learn at all."""
     begin: str | None = None
@@ -174,7 +177,9 @@ class Recipe:
 
     def in_phase(self, phase: Phase) -> Recipe:
         """The recipe as it is during a phase."""
-        own = {key: getattr(phase, key) for key in ("epochs", "learning_rate", "weight_decay", "patience")}
+        own = {
+            key: getattr(phase, key) for key in ("epochs", "optimizer", "learning_rate", "weight_decay", "patience")
+        }
         return replace(self, **{key: value for key, value in own.items() if value is not None})
 
     def to_yaml(self) -> str:
@@ -312,6 +317,11 @@ def recipe_from_mapping(values: Mapping[str, Any], place: str) -> Recipe:
         low, high = _LIMITS.get(key, (None, None))
         if low is not None and high is not None and value is not None and not low <= value <= high:
             raise UsageError(f"{place}: {key} = {value} is not possible: it must lie between {low} and {high}.")
+    solved = [phase.train for phase in recipe.phases if phase.optimizer == "lbfgs"]
+    if recipe.optimizer == "lbfgs" or any(train != "head" for train in solved):
+        raise UsageError(
+            f"{place}: lbfgs trains a linear head and nothing else: phases: [{{train: head, optimizer: lbfgs}}]."
+        )
     if recipe.overfit and recipe.final:
         raise UsageError(f"{place}: overfit trains on a few images to see whether it can, final on all; choose one.")
     if recipe.ema and recipe.swa:

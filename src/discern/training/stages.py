@@ -17,8 +17,9 @@ from discern.models.network import Network
 from discern.models.preprocessing import Preprocessing
 from discern.progress import Progress
 from discern.runs.run import Run
+from discern.training.exact import solvable
 from discern.training.feeds import Feed, image_feed, kept_feed
-from discern.training.phases import Phase
+from discern.training.phases import IN_STEPS, Phase
 from discern.training.recipe import Recipe
 from discern.training.runtime import Arithmetic
 
@@ -73,6 +74,13 @@ class Stage:
     """Parameters of the batch norms whose statistics change, among others."""
     feed: Feed
     """What is trained of it, and the inputs."""
+    phase: Phase
+    """What was asked for."""
+
+    @property
+    def exact(self) -> bool:
+        """Whether the head is solved for, and not trained in steps."""
+        return self.recipe.optimizer == "lbfgs"
 
     def autocast(self) -> AbstractContextManager[None]:
         """The job's arithmetic; a head alone is quick enough to be trained exactly."""
@@ -117,4 +125,11 @@ def stage_of(
         progress.say("Mixup and CutMix need images: they are left out where frozen work is kept (--set views=0).")
     learning = names if phase.norms == "learn" else frozenset(name for name in names if name.startswith("head."))
     recipe = job.recipe.in_phase(phase)
-    return Stage(job=job, recipe=recipe, network=network, trained=names, learning_norms=learning, feed=feed)
+    if recipe.optimizer == "lbfgs" and not solvable(network, feed, recipe, job.dataset):
+        progress.say("The head is trained in steps: there is more to it than a linear layer on features in memory.")
+        recipe = job.recipe.in_phase(IN_STEPS)
+    if recipe.optimizer == "lbfgs" and phase.weight_decay is not None:
+        recipe = replace(recipe, epochs=1)
+    return Stage(
+        job=job, recipe=recipe, network=network, trained=names, learning_norms=learning, feed=feed, phase=phase
+    )
