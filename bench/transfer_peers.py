@@ -11,8 +11,7 @@ Every round has a seed of its own. Each training is a process, timed from its st
 - fastai: `vision_learner` and `fine_tune`, an epoch of the head and EPOCHS of the whole network;
 - frozen: `discern train` with the first phase alone;
 - torch: a linear head on the frozen network, photos decoded and varied by two workers in every epoch, until the
-  validation loss has not fallen for 5 epochs (discern and frozen wait for 15), EPOCHS at most; the epoch with the
-  lowest one counts. When it was first as accurate on validation as frozen is told, too.
+  validation loss has not fallen for 5 epochs, EPOCHS at most; the epoch with the lowest one counts. When it was first as accurate on validation as frozen is told, too.
 
 fastai is compared with discern, torch with frozen. All weigh classes alike. Ends with an error when Discern is less
 accurate on test than a peer, by more than two standard errors of the mean difference of a photo.
@@ -206,7 +205,7 @@ def section(done: dict[str, list[Trained]], photos: Photos) -> str:
     columns = ["side", "seconds", "processor seconds", "epochs", "times as long", "test accuracy", "Discern gains"]
     return (
         f"MobileNetV2 on data/tools, {photos.counts} in the last round. Whole processes; torch ends when its "
-        f"validation loss has not fallen for 5 epochs ({EPOCHS['torch']} at most), discern and frozen after 15. It "
+        f"validation loss has not fallen for 5 epochs ({EPOCHS['torch']} at most). It "
         f"was as accurate on validation as frozen after {measure.spread([each.alike for each in done['torch']], 0)} s "
         f"first, which nobody knows beforehand. Rounds, each with its own seed: {len(done['discern'])}; median and "
         f"range, the ratios round by round; the gain in test accuracy with two standard errors. Claimed: {CLAIM:.0f} "
