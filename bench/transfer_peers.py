@@ -11,7 +11,8 @@ Every round has a seed of its own. Each training is a process, timed from its st
 - fastai: `vision_learner` and `fine_tune`, an epoch of the head and EPOCHS of the whole network;
 - frozen: `discern train` with the first phase alone;
 - torch: a linear head on the frozen network, photos decoded and varied by two workers in every epoch, until the
-  validation loss has not fallen for 5 epochs, EPOCHS at most; the epoch with the lowest one counts. When it was first as accurate on validation as frozen is told, too.
+  validation loss has not fallen for 5 epochs, EPOCHS at most; the epoch with the lowest one counts. When it was first
+  as accurate on validation as frozen is told, too.
 
 fastai is compared with discern, torch with frozen. All weigh classes alike. Ends with an error when Discern is less
 accurate on test than a peer, by more than two standard errors of the mean difference of a photo.
