@@ -87,6 +87,7 @@ def recipe_of(epochs: tuple[int, int]) -> Recipe:
         warmup_epochs=0.0,
         balance="none",
         patience=None,
+        refit=False,
     )
 
 

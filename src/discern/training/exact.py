@@ -23,8 +23,9 @@ _STRONGEST, _FACTOR = 3.0, 10**-0.5
 _LARGEST = 1 << 31
 """Bytes of float32 features that are held in memory; more than that are trained on in steps."""
 
-_ITERATIONS, _FLAT = 100, 1e-5
-"""Of L-BFGS at most, and the largest gradient at which it ends: more of either changes no score."""
+_ITERATIONS, _FLAT = 60, 3e-5
+"""Of L-BFGS at most, and the largest gradient at which it ends; what more of them change is far below chance
+(docs/decisions.md)."""
 
 _FLOOR = 1e-3
 """Share of the mean deviation that is added to each feature's: what never varies is not blown up."""
@@ -51,48 +52,49 @@ def decay_of(phase: Phase, epoch: int) -> float:
     return float(_STRONGEST * _FACTOR**epoch) if phase.weight_decay is None else phase.weight_decay
 
 
-def solve(
-    network: Network,
-    feed: KeptFeed,
-    dataset: Dataset,
-    *,
-    weights: Float[Tensor, " class"],
-    decay: float,
-    smoothing: float,
-) -> tuple[float, int]:
-    """Put into the head what minimises the mean loss of all views plus `decay` / 2 times the squared weights.
+class Solver:
+    """A head's task with its features in memory: all kept views of the training images, each of deviation 1."""
 
-    The weights are those of features with deviation 1. Returns the loss without the decay, and how many of the plain
-    images are right.
-    """
-    layer = linear_head(network)
-    assert layer is not None, "the caller has asked `solvable`"
-    labels = torch.from_numpy(dataset.labels).to(weights.device)
-    rows = feed.every_view(dataset)  # [view * image, feature]
-    mean, deviation = rows.mean(dim=0), rows.std(dim=0)
-    deviation = deviation + _FLOOR * deviation.mean()
-    rows.sub_(mean).div_(deviation)
-    truth = labels.repeat(len(rows) // len(labels))
-    targets = targets_of(truth, len(dataset.classes))
-    total = weights[truth].sum()
-    matrix = torch.zeros_like(layer.weight, requires_grad=True)
-    bias = torch.zeros_like(layer.bias, requires_grad=True)
-    search = torch.optim.LBFGS(
-        [matrix, bias], max_iter=_ITERATIONS, history_size=10, tolerance_grad=_FLAT, line_search_fn="strong_wolfe"
-    )
+    def __init__(
+        self, network: Network, feed: KeptFeed, dataset: Dataset, *, weights: Float[Tensor, " class"], smoothing: float
+    ) -> None:
+        layer = linear_head(network)
+        assert layer is not None, "the caller has asked `solvable`"
+        self._layer, self._weights, self._smoothing = layer, weights, smoothing
+        self._labels = torch.from_numpy(dataset.labels).to(weights.device)
+        self._rows = feed.every_view(dataset)  # [view * image, feature]
+        self._mean, deviation = self._rows.mean(dim=0), self._rows.std(dim=0)
+        self._deviation = deviation + _FLOOR * deviation.mean()
+        self._rows.sub_(self._mean).div_(self._deviation)
+        truth = self._labels.repeat(len(self._rows) // len(self._labels))
+        self._targets, self._total = targets_of(truth, len(dataset.classes)), weights[truth].sum()
 
-    def objective() -> Tensor:
-        search.zero_grad()
-        loss = batch_loss(rows @ matrix.T + bias, targets, weights=weights, total=total, smoothing=smoothing)
-        whole: Tensor = loss + decay / 2 * matrix.square().sum()
-        whole.backward()  # type: ignore[no-untyped-call]
-        return whole
+    def solve(self, decay: float) -> tuple[float, float]:
+        """Put into the head what minimises the mean loss of all views plus `decay` / 2 times the squared weights.
 
-    search.step(objective)  # type: ignore[no-untyped-call]
-    with torch.no_grad():
-        logits = rows @ matrix.T + bias
-        loss = batch_loss(logits, targets, weights=weights, total=total, smoothing=smoothing)
-        layer.weight.copy_(matrix / deviation)
-        layer.bias.copy_(bias - layer.weight @ mean)
-        right = int((logits[: len(labels)].argmax(dim=1) == labels).sum())
-    return loss.item(), right
+        Returns the loss without the decay, and the share of the plain images that is right. What was solved for before
+        plays no part, so that a training that goes on finds the same.
+        """
+        layer = self._layer
+        matrix = torch.zeros_like(layer.weight, requires_grad=True)
+        bias = torch.zeros_like(layer.bias, requires_grad=True)
+        search = torch.optim.LBFGS(
+            [matrix, bias], max_iter=_ITERATIONS, history_size=10, tolerance_grad=_FLAT, line_search_fn="strong_wolfe"
+        )
+
+        def objective() -> Tensor:
+            search.zero_grad()
+            whole = self._loss(self._rows @ matrix.T + bias) + decay / 2 * matrix.square().sum()
+            whole.backward()  # type: ignore[no-untyped-call]
+            return whole
+
+        search.step(objective)  # type: ignore[no-untyped-call]
+        with torch.no_grad():
+            logits = self._rows @ matrix.T + bias
+            layer.weight.copy_(matrix / self._deviation)
+            layer.bias.copy_(bias - layer.weight @ self._mean)
+            right = (logits[: len(self._labels)].argmax(dim=1) == self._labels).float().mean()
+            return self._loss(logits).item(), right.item()
+
+    def _loss(self, logits: Float[Tensor, "row class"]) -> Float[Tensor, ""]:
+        return batch_loss(logits, self._targets, weights=self._weights, total=self._total, smoothing=self._smoothing)

@@ -43,7 +43,7 @@ from discern.training.checkpoint import (
     save_resumable,
     save_weights,
 )
-from discern.training.exact import decay_of, solve
+from discern.training.exact import Solver, decay_of
 from discern.training.feeds import Fed, KeptFeed, share_of
 from discern.training.losses import batch_loss
 from discern.training.optim import build_optimizer, groups_of, learning_rate
@@ -137,6 +137,8 @@ class _Trainer:
     """What is trained, wrapped for many processes."""
     optimizer: torch.optim.Optimizer | None
     """None where the head is solved for."""
+    solver: Solver | None
+    """What does that."""
     average: Averages | None
     """What is validated and chosen instead of the weights."""
     lookahead: Lookahead | None
@@ -177,8 +179,10 @@ def _trainer(stage: Stage, phase: Phase) -> _Trainer:
     job, recipe = stage.job, stage.recipe
     train, val = job.dataset.split("train"), job.dataset.split("val")
     groups = groups_of(stage.network, stage.trained, recipe, layer_decay=phase.layer_decay)
-    model, optimizer = stage.feed.model, None
-    if not stage.exact:
+    model, optimizer, solver = stage.feed.model, None, None
+    if stage.exact:
+        solver = _solver(stage, train)
+    else:
         model, optimizer = job.accelerator.prepare(model, build_optimizer(groups, recipe))
     trained = {name: value for name, value in stage.live().items() if name in stage.trained}
     return _Trainer(
@@ -187,11 +191,21 @@ def _trainer(stage: Stage, phase: Phase) -> _Trainer:
         val=val,
         model=model,
         optimizer=optimizer,
+        solver=solver,
         average=Averages(stage.live()) if recipe.ema or recipe.swa else None,
         lookahead=Lookahead(trained) if recipe.lookahead else None,
         weights=class_weights(train, recipe).to(job.accelerator.device),
         per_epoch=-(-epoch_length(train, recipe.balance) // recipe.batch_size),
     )
+
+
+def _solver(stage: Stage, train: Dataset) -> Solver:
+    """Nothing is drawn, so that a balance by drawing becomes one by weights."""
+    recipe, feed = stage.recipe, stage.feed
+    assert isinstance(feed, KeptFeed), "of a stage that is exact"
+    balanced = replace(recipe, balance="none" if recipe.balance == "none" else "weights")
+    weights = class_weights(train, balanced).to(stage.job.accelerator.device)
+    return Solver(stage.network, feed, train, weights=weights, smoothing=recipe.label_smoothing)
 
 
 def _fit_phase(stage: Stage, phase: Phase, position: Position, progress: Progress, *, spent: float) -> Position:
@@ -282,18 +296,12 @@ def _solve(trainer: _Trainer, position: Position, advance: Advance, asked: Asked
         trainer.write(position)
         asked.leave()
     decay = decay_of(stage.phase, position.epoch - position.phase_epoch)
-    balanced = replace(recipe, balance="none" if recipe.balance == "none" else "weights")  # nothing is drawn
-    weights = class_weights(trainer.train, balanced).to(trainer.weights.device)
-    assert isinstance(stage.feed, KeptFeed), "of a stage that is exact"
-    loss, right = solve(
-        stage.network, stage.feed, trainer.train, weights=weights, decay=decay, smoothing=recipe.label_smoothing
-    )
+    assert trainer.solver is not None, "of a stage that is exact"
+    loss, right = trainer.solver.solve(decay)
     length = epoch_length(trainer.train, recipe.balance)
     advance(length, f"decay {decay:.2g}  loss {loss:.3f}")
-    right_sum = round(right * length / len(trainer.train))
-    return replace(
-        position, step=position.step + 1, batch=trainer.per_epoch, loss_sum=loss * length, right_sum=right_sum
-    )
+    solved = replace(position, loss_sum=loss * length, right_sum=round(right * length))
+    return replace(solved, step=position.step + 1, batch=trainer.per_epoch)
 
 
 def _train_epoch(trainer: _Trainer, position: Position, advance: Advance, asked: Asked) -> Position:
