@@ -16,6 +16,8 @@ PEERS = {
     "cleanvision": ("cleanvision==0.3.7", "ImageHash==4.3.2", "numpy==2.4.6", "pillow==13.0.0", "PyWavelets==1.9.0"),
     "imagededup": ("imagededup==0.3.3.post2", "numpy==2.4.6", "pillow==13.0.0", "PyWavelets==1.9.0", "scipy==1.17.1"),
     "keras": ("keras==3.15.1", "tensorflow_cpu==2.21.0", "numpy==2.4.6"),
+    "lightning": ("lightning==2.6.6", "torch==2.15.0", "torchvision==0.29.2", "pillow==13.0.0"),
+    "ultralytics": ("ultralytics==8.4.190", "torch==2.15.0", "torchvision==0.29.2", "pillow==13.0.0"),
     "fastai": ("fastai==2.8.12", "torch==2.15.0", "timm==1.0.31", "torchvision==0.29.2", "pillow==13.0.0"),
 }
 """What is installed: the tool first, then what does its arithmetic. imagededup and fastai bring PyTorch: several

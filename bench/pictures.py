@@ -70,7 +70,7 @@ def with_copies(dataset: Dataset, root: Path, *, exact: float, near: float, seed
     # which class folder a picture lies is no matter.
     spoilt = set(injected.truth.filter(pl.col("source") != "")["image"]) - set(truth["image"])
     wanted = injected.dataset.filter(~pl.col("image").is_in(list(spoilt)))
-    names = _written(wanted, root)
+    names = written(wanted, root)
     os.sync()  # or the first tool would share the disk with what is written here
     return Photos(
         root=root,
@@ -79,7 +79,7 @@ def with_copies(dataset: Dataset, root: Path, *, exact: float, near: float, seed
     )
 
 
-def _written(dataset: Dataset, root: Path) -> dict[str, str]:
+def written(dataset: Dataset, root: Path) -> dict[str, str]:
     """Write every image byte for byte; its new name by its old one. All of these sets are JPEG."""
     splits, labels, names = dataset.table["split"], dataset.labels, {}
     for split in SPLITS:

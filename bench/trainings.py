@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,18 +30,23 @@ class Turn:
     """What the side says of it."""
 
 
-def by_discern(photos: Path, *words: str | Path) -> Turn:
-    """`discern train` with an empty cache; it tells the run's metrics by epoch and its summary."""
+def by_discern(photos: Path, *words: str | Path, cache: Path | None = None) -> Turn:
+    """`discern train`, on an empty cache unless given; it tells the run's metrics by epoch, its summary and when the
+    last weights were there.
+    """
     with measure.scratch() as own:
         command = [Path(sys.executable).parent / "discern", "train", photos, *words, "--runs", own, "--name", "run"]
-        turn = _timed(command, DISCERN_CACHE=own / "cache")
+        began = time.time()
+        turn = _timed(command, DISCERN_CACHE=cache or own / "cache")
         run = Run(own / "run")
+        trained = run.checkpoint("last").stat().st_mtime - began
         predictions = run.predictions
         names, right = predictions.images, predictions.probabilities.argmax(axis=1) == predictions.labels
         test = {
             name: bool(hit) for name, hit, of in zip(names, right, predictions.splits, strict=True) if of == "test"
         }
         told = {"info": run.info, "metrics": run.metrics, "dataset": run.dataset.fingerprint, "right": test}
+        told["trained"] = trained
         return Turn(**{**vars(turn), "told": told})
 
 

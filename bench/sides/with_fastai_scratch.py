@@ -1,6 +1,6 @@
 """fastai's side of CIFAR-10 from scratch: files read by two workers, ResNet-18 without weights, `fit_one_cycle`.
 
-    python with_fastai_scratch.py FOLDER SEED EPOCHS GOAL ANSWER
+python with_fastai_scratch.py FOLDER SEED EPOCHS GOAL ANSWER
 """
 
 import scratch

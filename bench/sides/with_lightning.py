@@ -1,6 +1,6 @@
 """Lightning's side of CIFAR-10 from scratch: ImageFolder, PIL transforms, two workers, system A's net.
 
-    python with_lightning.py FOLDER SEED EPOCHS GOAL ANSWER
+python with_lightning.py FOLDER SEED EPOCHS GOAL ANSWER
 """
 
 import logging
@@ -60,7 +60,12 @@ def main(folder, seed, epochs, diary):
     """Train, and look at validation after every epoch."""
     lightning.seed_everything(seed, verbose=False)
     train, val, test = (loader(folder / split, taught=split == "train") for split in ("train", "val", "test"))
-    quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False, "enable_model_summary": False}
+    quiet = {
+        "logger": False,
+        "enable_checkpointing": False,
+        "enable_progress_bar": False,
+        "enable_model_summary": False,
+    }
     lightning.Trainer(max_epochs=epochs, accelerator="cpu", **quiet).fit(Module(diary, test), train, val)
 
 

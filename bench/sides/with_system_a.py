@@ -1,6 +1,6 @@
 """Reference system A's loop on CIFAR-10: images in memory, PIL transforms, two workers, Adam, its regularised net.
 
-    python with_system_a.py FOLDER SEED EPOCHS GOAL ANSWER
+python with_system_a.py FOLDER SEED EPOCHS GOAL ANSWER
 """
 
 import numpy as np
@@ -19,7 +19,9 @@ class Pictures(Dataset):
 
     def __init__(self, folder, change):
         self.classes = sorted(place.name for place in folder.iterdir())
-        files = [(file, label) for label, name in enumerate(self.classes) for file in sorted((folder / name).iterdir())]
+        files = [
+            (file, label) for label, name in enumerate(self.classes) for file in sorted((folder / name).iterdir())
+        ]
         self.pictures = np.stack([np.asarray(Image.open(file).convert("RGB")) for file, _ in files])
         self.labels, self.change = [label for _, label in files], change
 

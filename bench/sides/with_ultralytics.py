@@ -1,6 +1,6 @@
 """Ultralytics' side of CIFAR-10 from scratch: `yolo classify train` with its smallest network, without weights.
 
-    python with_ultralytics.py FOLDER SEED EPOCHS GOAL ANSWER
+python with_ultralytics.py FOLDER SEED EPOCHS GOAL ANSWER
 """
 
 import os
@@ -31,7 +31,8 @@ def main(folder, seed, epochs, diary):
     test = torch.utils.data.DataLoader(ImageFolder(folder / "test", transforms.ToTensor()), 256)
 
     def note(trainer):
-        trainer.stop = diary.add(trainer.metrics["metrics/accuracy_top1"], lambda: right(trainer.ema.ema, test))
+        if diary.add(trainer.metrics["metrics/accuracy_top1"], lambda: right(trainer.ema.ema, test)):
+            trainer.stop = True
 
     model = YOLO("yolo11n-cls.yaml")
     model.add_callback("on_fit_epoch_end", note)
