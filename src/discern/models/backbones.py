@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from discern import hub
 from discern.errors import UnknownName, UsageError
+from discern.models.preprocessing import normalized
 
 _PICKLES = (".pth", ".pt", ".bin", ".pkl", ".ckpt", ".tar")
 
@@ -99,9 +100,7 @@ class Backbone:
 
     def normalize(self, images: UInt8[Tensor, "b s s 3"]) -> Float[Tensor, "b 3 s s"]:
         """What the network takes."""
-        scaled = images.permute(0, 3, 1, 2).float() / 255
-        mean, std = (torch.tensor(each, device=images.device).view(1, 3, 1, 1) for each in (self.mean, self.std))
-        return (scaled - mean) / std
+        return normalized(images, self.mean, self.std)
 
 
 def architectures(pattern: str = "*") -> list[str]:

@@ -41,7 +41,7 @@ class PublishedConfig:
     or generalised means ('gem'), between the two: the bars of letterboxed pictures count for less. 'auto' is 'gem'
     where the architecture has one pool over a last map without negative values, else 'own'."""
     neck: bool = True
-    """Whether layers stay that the architecture has between its pool and its classifier."""
+    """Whether the layer that MobileNetV3 has between its pool and its classifier stays; others stay as they are."""
     dense: tuple[Width, ...] = ()
     """Widths of the hidden linear layers after the pool."""
     activation: Activation = "relu"
